@@ -1,0 +1,1 @@
+"""Conversations: creating one with its participants."""

@@ -1,0 +1,81 @@
+"""Plain ASGI middleware: the size limit (before anything is parsed) and the request metrics."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingest_api.errors import problem_response
+from ingest_api.telemetry import HttpMetrics
+from schemas.problems import ProblemError
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class BodyTooLarge(ProblemError):
+    """The body is larger than 64 KiB."""
+
+    code, title, status = "body-too-large", "Body too large", 413
+
+    def __init__(self) -> None:
+        super().__init__(f"The body may have {MAX_BODY_BYTES} bytes.", limit_bytes=MAX_BODY_BYTES)
+
+
+class BodyLimit:
+    """Reads the body before the application does, and answers 413 as soon as it is over the limit."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            await self._app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY_BYTES):
+                await problem_response(BodyTooLarge())(scope, receive, send)
+                return
+        body = b""
+        is_complete = False
+        while not is_complete:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                await problem_response(BodyTooLarge())(scope, receive, send)
+                return
+            is_complete = not message.get("more_body", False)
+        first: Message | None = message if message["type"] != "http.request" else {**message, "body": body}
+
+        async def receive_again() -> Message:
+            nonlocal first
+            if first is None:
+                return await receive()
+            again, first = first, None
+            return again
+
+        await self._app(scope, receive_again, send)
+
+
+class RequestMetrics:
+    """Counts and times requests by the template of the route that matched."""
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def counting_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "(none)")
+                method = scope["method"] if route != "(none)" else "(any)"
+                self._metrics.requests_total.labels(method, route, str(message["status"])).inc()
+                self._metrics.request_seconds.labels(method, route).observe(time.perf_counter() - started)
+            await send(message)
+
+        await self._app(scope, receive, counting_send)

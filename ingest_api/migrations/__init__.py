@@ -1,0 +1,1 @@
+"""Alembic migrations: tables, the append function, roles, publication and replication slot."""

@@ -1,0 +1,115 @@
+-- append_entries: writes a batch of log entries, each with the next seq of its conversation, and their outbox rows.
+--
+-- One call is one round trip, whether it carries one entry or hundreds. All arrays have one element per entry.
+--   p_event_ids         the entry's event id; a message's own id. The key of idempotency.
+--   p_conversation_ids, p_actor_ids, p_types, p_traceparents (may hold NULL)
+--   p_reply_tos         the message that is answered, or NULL
+--   p_tails             the payload as JSON text, without the opening brace and without seq and created_at, which
+--                       are known only here:   "event_id":"…", … }
+-- Answers one row per entry, in the order of the arrays: outcome, seq, created_at.
+--   appended       stored now
+--   replayed       the same actor stored the same content under this id before: its seq and created_at
+--   conflict       the id is taken by other content
+--   not_found      there is no such conversation, or the actor is not a participant (callers must not tell which)
+--   unknown_reply  reply_to names no message of this conversation
+--
+-- Why it is made of several statements: each sees what was committed while the one before it waited for locks.
+-- Locks are taken in the order of conversation ids, so callers cannot deadlock; they are held to the end of the
+-- transaction, so seq order is commit order is WAL order. The outbox rows are deleted in the same transaction:
+-- logical decoding still sees the insert, and the table stays empty.
+CREATE FUNCTION append_entries(
+    p_event_ids uuid[], p_conversation_ids uuid[], p_actor_ids uuid[], p_types text[],
+    p_reply_tos uuid[], p_tails text[], p_traceparents text[]
+) RETURNS TABLE (outcome text, seq bigint, created_at timestamptz)
+LANGUAGE plpgsql
+SET search_path = public, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+    v_created_at timestamptz;
+    v_appended uuid[];
+BEGIN
+    PERFORM FROM conversations
+    WHERE conversation_id = ANY (p_conversation_ids)
+    ORDER BY conversation_id
+    FOR NO KEY UPDATE;
+
+    v_created_at := clock_timestamp();
+
+    WITH item AS (
+        SELECT * FROM unnest(
+            p_event_ids, p_conversation_ids, p_actor_ids, p_types, p_reply_tos, p_tails, p_traceparents
+        ) WITH ORDINALITY
+        AS i (event_id, conversation_id, actor_id, type, reply_to, tail, traceparent, ordinal)
+    ), fresh AS (
+        SELECT DISTINCT ON (event_id) item.*
+        FROM item
+        JOIN participants USING (conversation_id)
+        WHERE participants.user_id = item.actor_id
+          AND participants.left_seq IS NULL
+          AND NOT EXISTS (SELECT FROM conversation_log known WHERE known.event_id = item.event_id)
+          AND (item.reply_to IS NULL OR EXISTS (
+                SELECT FROM conversation_log replied
+                WHERE replied.event_id = item.reply_to
+                  AND replied.conversation_id = item.conversation_id
+                  AND replied.type = 'MessageSent'))
+        ORDER BY event_id, ordinal
+    ), numbered AS (
+        SELECT fresh.*, row_number() OVER (PARTITION BY conversation_id ORDER BY ordinal) AS rank
+        FROM fresh
+    ), bumped AS (
+        UPDATE conversations
+        SET last_seq = last_seq + added.entries
+        FROM (SELECT conversation_id, count(*) AS entries FROM fresh GROUP BY conversation_id) added
+        WHERE conversations.conversation_id = added.conversation_id
+        RETURNING conversations.conversation_id, last_seq - added.entries AS base
+    ), logged AS (
+        INSERT INTO conversation_log
+            (conversation_id, seq, event_id, type, actor_id, payload, created_at, traceparent)
+        SELECT conversation_id, base + rank, event_id, type, actor_id,
+               '{"seq":' || (base + rank) || ',"created_at":"' || payload_time(v_created_at) || '",' || tail,
+               v_created_at, traceparent
+        FROM numbered JOIN bumped USING (conversation_id)
+        RETURNING conversation_id, seq, event_id, type, payload, traceparent
+    ), emitted AS (
+        INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, seq, traceparent, created_at)
+        SELECT event_id, 'conversation', 'conversation:' || conversation_id, type, payload, seq, traceparent,
+               v_created_at
+        FROM logged
+        ORDER BY conversation_id, seq
+        RETURNING id
+    )
+    SELECT array_agg(id) FROM emitted INTO v_appended;
+
+    IF v_appended IS NOT NULL THEN
+        DELETE FROM outbox WHERE id = ANY (v_appended);
+    END IF;
+
+    RETURN QUERY
+    SELECT CASE
+            WHEN entry.event_id = ANY (v_appended)
+                 AND item.ordinal = min(item.ordinal) FILTER (WHERE is_same) OVER (PARTITION BY item.event_id)
+                THEN 'appended'
+            WHEN is_same THEN 'replayed'
+            WHEN participants.user_id IS NULL THEN 'not_found'
+            WHEN entry.event_id IS NOT NULL THEN 'conflict'
+            ELSE 'unknown_reply'
+        END,
+        CASE WHEN is_same THEN entry.seq END,
+        CASE WHEN is_same THEN entry.created_at END
+    FROM unnest(p_event_ids, p_conversation_ids, p_actor_ids, p_tails)
+         WITH ORDINALITY AS item (event_id, conversation_id, actor_id, tail, ordinal)
+    LEFT JOIN conversation_log entry ON entry.event_id = item.event_id
+    LEFT JOIN participants
+        ON participants.conversation_id = item.conversation_id
+        AND participants.user_id = item.actor_id AND participants.left_seq IS NULL
+    CROSS JOIN LATERAL (SELECT
+        entry.event_id IS NOT NULL
+        AND entry.actor_id = item.actor_id
+        AND entry.conversation_id = item.conversation_id
+        AND (entry.payload = '{"seq":' || entry.seq || ',"created_at":"' || payload_time(entry.created_at) || '",' || item.tail
+             OR entry.payload::jsonb - 'seq' - 'created_at' = ('{' || item.tail)::jsonb)
+        AS is_same) AS comparison
+    ORDER BY item.ordinal;
+END
+$function$

@@ -1,0 +1,118 @@
+"""The tables, and the first-party OAuth client."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+TABLES = """
+CREATE TABLE users (
+    user_id uuid PRIMARY KEY,
+    username text NOT NULL UNIQUE,
+    display_name text NOT NULL,
+    password_hash text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE oauth_clients (
+    client_id text PRIMARY KEY,
+    client_name text NOT NULL,
+    client_secret_hash text,
+    grant_types text[] NOT NULL,
+    scopes text[] NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE refresh_tokens (
+    token_hash bytea PRIMARY KEY,
+    family_id uuid NOT NULL,
+    user_id uuid NOT NULL REFERENCES users,
+    client_id text NOT NULL REFERENCES oauth_clients,
+    scopes text[] NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used_at timestamptz,
+    revoked_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX ix_refresh_tokens_family_id ON refresh_tokens (family_id);
+
+CREATE TABLE conversations (
+    conversation_id uuid PRIMARY KEY,
+    title text,
+    created_by uuid NOT NULL REFERENCES users,
+    last_seq bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50); -- last_seq changes with every entry: room for heap-only updates
+
+CREATE TABLE participants (
+    conversation_id uuid NOT NULL REFERENCES conversations,
+    user_id uuid NOT NULL REFERENCES users,
+    role text NOT NULL CONSTRAINT participants_role CHECK (role IN ('member', 'admin')),
+    joined_seq bigint NOT NULL,
+    left_seq bigint,
+    PRIMARY KEY (conversation_id, user_id)
+);
+CREATE INDEX participants_user_id ON participants (user_id);
+
+CREATE TABLE conversation_log (
+    conversation_id uuid NOT NULL REFERENCES conversations,
+    seq bigint NOT NULL,
+    event_id uuid NOT NULL UNIQUE,
+    type text NOT NULL,
+    actor_id uuid NOT NULL,
+    payload text NOT NULL,
+    created_at timestamptz NOT NULL,
+    traceparent text,
+    PRIMARY KEY (conversation_id, seq)
+);
+
+CREATE TABLE receipts (
+    conversation_id uuid NOT NULL REFERENCES conversations,
+    user_id uuid NOT NULL REFERENCES users,
+    delivered_seq bigint NOT NULL DEFAULT 0,
+    read_seq bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (conversation_id, user_id)
+);
+
+CREATE TABLE outbox (
+    id uuid PRIMARY KEY,
+    aggregatetype text NOT NULL,
+    aggregateid text NOT NULL,
+    type text NOT NULL,
+    payload text NOT NULL,
+    seq bigint NOT NULL,
+    traceparent text,
+    created_at timestamptz NOT NULL
+) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+
+CREATE TABLE audit_log (
+    position bigint PRIMARY KEY,
+    occurred_at timestamptz NOT NULL,
+    action text NOT NULL,
+    actor_id uuid,
+    detail text NOT NULL,
+    previous_hash bytea NOT NULL,
+    entry_hash bytea NOT NULL
+);
+
+CREATE TABLE cdc_heartbeat (
+    id smallint PRIMARY KEY,
+    beat_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+INSERT INTO oauth_clients (client_id, client_name, grant_types, scopes)
+VALUES ('chat4all', 'Chat4All''s own clients', '{password}', '{chat}');
+"""
+
+
+def upgrade() -> None:
+    op.execute(TABLES)
+
+
+def downgrade() -> None:
+    op.execute(
+        "DROP TABLE cdc_heartbeat, audit_log, outbox, receipts, conversation_log, participants, conversations,"
+        " refresh_tokens, oauth_clients, users"
+    )

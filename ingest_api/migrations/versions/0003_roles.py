@@ -1,0 +1,54 @@
+"""The roles, each with what it needs and no more. They get their passwords from `ingest_api.migrate`."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+ROLES = """
+DO $roles$
+BEGIN
+    -- Roles belong to the whole cluster, so another database may have made them already.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_api') THEN
+        CREATE ROLE chat_api LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_reader') THEN
+        CREATE ROLE chat_reader LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_cdc') THEN
+        CREATE ROLE chat_cdc LOGIN REPLICATION;
+    END IF;
+END
+$roles$;
+
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO chat_api, chat_reader, chat_cdc;
+
+-- The log is append-only: nobody but the owner may change or remove an entry.
+GRANT SELECT, INSERT ON users, conversations, participants, conversation_log TO chat_api;
+GRANT SELECT ON oauth_clients TO chat_api;
+GRANT UPDATE (last_seq) ON conversations TO chat_api;
+GRANT SELECT, INSERT, DELETE ON outbox TO chat_api;
+
+GRANT SELECT ON conversations, participants, conversation_log TO chat_reader;
+GRANT SELECT (user_id, username, display_name) ON users TO chat_reader;
+ALTER ROLE chat_reader SET default_transaction_read_only = on;
+
+-- The connector reads the outbox (through the replication slot) and beats its own heart.
+GRANT SELECT ON outbox TO chat_cdc;
+GRANT SELECT, INSERT, UPDATE ON cdc_heartbeat TO chat_cdc;
+
+-- append_entries would be planned anew at every call, at twice its cost (docs/benchmarks.md).
+ALTER ROLE chat_api SET plan_cache_mode = force_generic_plan;
+ALTER ROLE chat_api SET jit = off;
+"""
+
+
+def upgrade() -> None:
+    op.execute(ROLES)
+
+
+def downgrade() -> None:
+    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc")

@@ -1,0 +1,1 @@
+"""Who is calling: passwords, the authorization server, access tokens, and the principal of a request."""

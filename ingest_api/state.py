@@ -1,0 +1,39 @@
+"""What the running API holds: made once by app.py, reached by routes through `request.app.state.chat`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from joserfc.jwk import KeySet
+from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ingest_api.log_writer import LogWriter
+from ingest_api.security.authorization_server import AuthorizationServer
+from ingest_api.security.passwords import Passwords
+from schemas.tokens import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The running API's parts."""
+
+    engine: AsyncEngine
+    writer: LogWriter
+    passwords: Passwords
+    authorization_server: AuthorizationServer
+    verifier: TokenVerifier
+    keys: KeySet
+    registry: CollectorRegistry
+    issuer: str
+
+
+async def get_state(request: Request) -> State:
+    """The running API's parts, for a route."""
+    state: State = request.app.state.chat
+    return state
+
+
+Chat = Annotated[State, Depends(get_state)]

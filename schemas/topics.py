@@ -1,0 +1,63 @@
+"""The topics: declared here, created from here (`python -m stream_apps.topics`), never by a producer's first write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PARTITIONS = 12
+DAY_MS = 24 * 60 * 60 * 1000
+
+CONNECTOR_TOPIC_PREFIX = "chat4all"
+"""Debezium's `topic.prefix`: names the topics that carry a table's changes unrouted, and the heartbeat topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One Kafka topic. `retention_ms` of -1 keeps everything. `purpose` is a sentence for operators."""
+
+    name: str
+    key: str
+    partitions: int
+    retention_ms: int
+    purpose: str
+    config: dict[str, str] = field(default_factory=dict)
+
+    def full_config(self) -> dict[str, str]:
+        """The topic's settings as Kafka names them."""
+        return {"retention.ms": str(self.retention_ms), **self.config}
+
+
+CONVERSATION_EVENTS = Topic(
+    name="conversation.events",
+    key="conversation:{conversation_id}",
+    partitions=PARTITIONS,
+    retention_ms=7 * DAY_MS,
+    purpose="Every log entry of every conversation, in seq order within its key.",
+    config={"message.timestamp.type": "LogAppendTime"},
+)
+
+CONVERSATION_EVENTS_DEAD_LETTER = Topic(
+    name="conversation.events.dead-letter",
+    key="conversation:{conversation_id}",
+    partitions=1,
+    retention_ms=30 * DAY_MS,
+    purpose="Records of conversation.events that could never be applied, with the reason in their headers.",
+)
+
+HEARTBEAT_TABLE = Topic(
+    name=f"{CONNECTOR_TOPIC_PREFIX}.public.cdc_heartbeat",
+    key="the row's primary key",
+    partitions=1,
+    retention_ms=60 * 60 * 1000,
+    purpose="Changes of cdc_heartbeat: they let the replication slot advance while the outbox is quiet.",
+)
+
+CONNECTOR_HEARTBEAT = Topic(
+    name=f"__debezium-heartbeat.{CONNECTOR_TOPIC_PREFIX}",
+    key="the connector's server name",
+    partitions=1,
+    retention_ms=60 * 60 * 1000,
+    purpose="Debezium's own heartbeat records.",
+)
+
+TOPICS = (CONVERSATION_EVENTS, CONVERSATION_EVENTS_DEAD_LETTER, HEARTBEAT_TABLE, CONNECTOR_HEARTBEAT)
