@@ -16,6 +16,7 @@ from schemas.problems import MEDIA_TYPE, Problem, ProblemError
 
 logger = logging.getLogger(__name__)
 
+MAX_BODY_BYTES = 64 * 1024
 _ROUTER_ERRORS = {
     404: "Nothing is served at this address; GET /docs lists what is.",
     405: "This address does not take this method; the header Allow names those it takes.",
@@ -26,6 +27,15 @@ class MalformedRequest(ProblemError):
     """The request does not have the shape that is documented; `errors` names each field."""
 
     code, title, status = "malformed-request", "Malformed request", 422
+
+
+class BodyTooLarge(ProblemError):
+    """The body is larger than 64 KiB."""
+
+    code, title, status = "body-too-large", "Body too large", 413
+
+    def __init__(self) -> None:
+        super().__init__(f"A body may have {MAX_BODY_BYTES} bytes.", limit_bytes=MAX_BODY_BYTES)
 
 
 class ConversationNotFound(ProblemError):
@@ -85,9 +95,8 @@ def register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def answer_http(_request: Request, error: HTTPException) -> Response:
         title = HTTPStatus(error.status_code).phrase
-        problem = ProblemError(
-            _ROUTER_ERRORS.get(error.status_code, str(error.detail)), headers=dict(error.headers or {})
-        )
+        detail = _ROUTER_ERRORS.get(error.status_code, str(error.detail))
+        problem = ProblemError(detail, headers=dict(error.headers or {}))
         problem.status, problem.title, problem.code = error.status_code, title, title.lower().replace(" ", "-")
         return problem_response(problem)
 

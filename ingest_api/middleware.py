@@ -6,24 +6,13 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest_api.errors import problem_response
+from ingest_api.errors import MAX_BODY_BYTES, BodyTooLarge, problem_response
 from ingest_api.telemetry import HttpMetrics
-from schemas.problems import ProblemError
-
-MAX_BODY_BYTES = 64 * 1024
-
-
-class BodyTooLarge(ProblemError):
-    """The body is larger than 64 KiB."""
-
-    code, title, status = "body-too-large", "Body too large", 413
-
-    def __init__(self) -> None:
-        super().__init__(f"The body may have {MAX_BODY_BYTES} bytes.", limit_bytes=MAX_BODY_BYTES)
 
 
 class BodyLimit:
-    """Reads the body before the application does, and answers 413 as soon as it is over the limit."""
+    """Reads the body before the application does, and answers 413 as soon as it is over the limit. (The framework's
+    own limit answers in plain text, outside of every middleware; every error of this API is a problem document.)"""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -6,9 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from ingest_api.conversations import commands
 from ingest_api.conversations.model import CreateConversation, CreatedConversation
-from ingest_api.errors import DatabaseUnavailable, MalformedRequest, problems
+from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.log_writer import EventIdTaken
-from ingest_api.middleware import BodyTooLarge
 from ingest_api.replays import REPLAY, mark_replay
 from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
 from ingest_api.state import Chat

@@ -6,11 +6,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from ingest_api.errors import ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
+from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.log_writer import EventIdTaken, OutcomeUnknown, UnknownReply, WriterSaturated
 from ingest_api.messages import commands
 from ingest_api.messages.model import SendMessage, SentMessage
-from ingest_api.middleware import BodyTooLarge
 from ingest_api.replays import REPLAY, mark_replay
 from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
 from ingest_api.state import Chat

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ingest_api.errors import DatabaseUnavailable, MalformedRequest, problems
-from ingest_api.middleware import BodyTooLarge
+from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.state import Chat
 from ingest_api.users import commands
 from ingest_api.users.model import RegisteredUser, RegisterUser

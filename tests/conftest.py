@@ -1,0 +1,37 @@
+"""The stack that integration, e2e and fault tests run on: real, of their own, up once and gone without trace."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from infra.local.stack import Stack, StackConfig
+
+from tests.chat_client import ChatClient
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The whole system, on ports of its own."""
+    state_dir = Path(tempfile.mkdtemp(prefix="chat4all-test-"))
+    own = Stack(StackConfig.isolated(ROOT, state_dir))
+    try:
+        own.up(report=print)
+        yield own
+    finally:
+        own.down()
+        own.wipe()
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[ChatClient]:
+    """A chat client of the stack."""
+    chat = ChatClient(f"http://127.0.0.1:{stack.ports.ingest_api}", f"http://127.0.0.1:{stack.ports.delivery}")
+    yield chat
+    await chat.close()

@@ -1,0 +1,84 @@
+"""Reading a record's key and headers."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.envelope import MalformedEnvelope, read_envelope
+from schemas.ids import MalformedKey, conversation_id_of_key, conversation_key
+from schemas.redis_keys import LiveFrame, decode_live_frame, encode_live_frame
+
+CONVERSATION_ID, EVENT_ID = str(uuid4()), str(uuid4())
+
+
+def headers(**changes: bytes | None) -> list[tuple[str, bytes | None]]:
+    found: dict[str, bytes | None] = {
+        "id": EVENT_ID.encode(),
+        "eventType": b"MessageSent",
+        "seq": b"3",
+        "traceparent": None,
+        **changes,
+    }
+    return list(found.items())
+
+
+def test_a_record_as_the_connector_writes_it_is_read() -> None:
+    envelope = read_envelope(conversation_key(CONVERSATION_ID).encode(), headers(), b"{}")
+    assert (envelope.conversation_id, envelope.seq, envelope.event_id) == (CONVERSATION_ID, 3, EVENT_ID)
+    assert (envelope.event_type, envelope.payload, envelope.traceparent) == ("MessageSent", b"{}", None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seq": b"0"},
+        {"seq": b"-1"},
+        {"seq": b"x"},
+        {"seq": None},
+        {"id": b"1"},
+        {"eventType": b""},
+        {"eventType": None},
+    ],
+)
+def test_headers_that_say_nothing_usable_are_refused(changes: dict[str, bytes | None]) -> None:
+    with pytest.raises(MalformedEnvelope):
+        read_envelope(conversation_key(CONVERSATION_ID).encode(), headers(**changes), b"{}")
+
+
+@pytest.mark.parametrize("key", [None, b"", b"conversation:", b"user:" + CONVERSATION_ID.encode(), b"\xff"])
+def test_a_key_of_something_else_is_refused(key: bytes | None) -> None:
+    with pytest.raises(MalformedEnvelope):
+        read_envelope(key, headers(), b"{}")
+
+
+@pytest.mark.parametrize("value", [None, b""])
+def test_a_record_without_a_value_is_refused(value: bytes | None) -> None:
+    with pytest.raises(MalformedEnvelope):
+        read_envelope(conversation_key(CONVERSATION_ID).encode(), headers(), value)
+
+
+@given(st.uuids())
+def test_a_key_gives_back_its_conversation(conversation_id: object) -> None:
+    assert conversation_id_of_key(conversation_key(str(conversation_id)).encode()) == str(conversation_id)
+
+
+@given(st.binary(max_size=60))
+def test_any_other_bytes_are_a_malformed_key(key: bytes) -> None:
+    with pytest.raises(MalformedKey):
+        conversation_id_of_key(key)
+
+
+@given(st.integers(min_value=1), st.binary())
+def test_a_live_frame_gives_back_what_went_in(seq: int, payload: bytes) -> None:
+    frame = LiveFrame(seq, "MessageSent", EVENT_ID, payload)
+    assert decode_live_frame(encode_live_frame(frame)) == frame
+
+
+@pytest.mark.parametrize("data", [b"", b"1 MessageSent", b"1 MessageSent\n{}", b"x MessageSent id\n{}"])
+def test_anything_else_is_no_live_frame(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode_live_frame(data)

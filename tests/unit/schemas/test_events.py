@@ -1,0 +1,77 @@
+"""The events and their published descriptions agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from schemas.events import EVENT_TYPES, MessageSent, parse_event
+from schemas.json_schemas import FOLDER, json_schema_texts
+from schemas.topics import CONVERSATION_EVENTS, CONVERSATION_EVENTS_DEAD_LETTER, TOPICS
+
+
+def message_sent(**changes: object) -> dict[str, object]:
+    message_id = str(uuid4())
+    return {
+        "seq": 7,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+        "event_id": message_id,
+        "type": "MessageSent",
+        "conversation_id": str(uuid4()),
+        "actor_id": str(uuid4()),
+        "message_id": message_id,
+        "body": {"type": "text", "text": "hi"},
+        **changes,
+    }
+
+
+def test_a_payload_is_parsed_as_its_type() -> None:
+    event = parse_event(json.dumps(message_sent()))
+    assert isinstance(event, MessageSent)
+    assert (event.seq, event.body.text, event.reply_to) == (7, "hi", None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seq": 0}, {"type": "SomethingElse"}, {"body": {"type": "text", "text": ""}}, {"message_id": "x"}],
+)
+def test_a_payload_that_breaks_its_schema_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        parse_event(json.dumps(message_sent(**changes)))
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    assert parse_event(json.dumps(message_sent(mood="good"))).seq == 7
+
+
+def test_the_committed_json_schemas_are_the_generated_ones() -> None:
+    assert {path.name: path.read_text() for path in FOLDER.glob("*.json")} == json_schema_texts()
+
+
+def test_a_payload_satisfies_its_published_schema() -> None:
+    schema = json.loads((FOLDER / "MessageSent.json").read_text())
+    jsonschema.validate(message_sent(), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(message_sent(body={"type": "text"}), schema)
+
+
+def test_asyncapi_names_every_type_and_the_real_topics() -> None:
+    document = yaml.safe_load((Path(FOLDER).parent / "asyncapi.yaml").read_text())
+    assert set(document["components"]["messages"]) == set(EVENT_TYPES)
+    assert set(document["channels"][CONVERSATION_EVENTS.name]["messages"]) == set(EVENT_TYPES)
+    assert set(document["channels"]) == {CONVERSATION_EVENTS.name, CONVERSATION_EVENTS_DEAD_LETTER.name}
+    envelope = document["components"]["schemas"]["Envelope"]
+    assert set(envelope["properties"]["eventType"]["enum"]) == set(EVENT_TYPES)
+    for name, message in document["components"]["messages"].items():
+        assert message["payload"] == {"$ref": f"json/{name}.json"}
+
+
+def test_topic_names_are_unique_and_conversation_events_tells_when_it_was_appended() -> None:
+    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+    assert CONVERSATION_EVENTS.full_config()["message.timestamp.type"] == "LogAppendTime"
