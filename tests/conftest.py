@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from infra.local.stack import Stack, StackConfig
 
+from infra.local.config import StackConfig
+from infra.local.stack import Stack
 from tests.chat_client import ChatClient
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,0 +1,64 @@
+# Chat4All. `make` lists the targets; `make up` and `make test` are all that a new user needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements
+
+.PHONY: help up down reset status logs test check bench demo faults lock format install
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+install: $(STAMP)
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Chat4All needs Python 3.11 or newer; $$($(PYTHON) --version) is too old. Set PYTHON=python3.x."; exit 1; }
+	@echo "installing the Python packages into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is missing. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+up: install ## install what is missing, start the whole system, say how to send a first message
+	@$(BIN)/python -m infra.local up
+
+down: install ## stop the whole system; the data stays
+	@$(BIN)/python -m infra.local down
+
+reset: install ## stop the whole system and wipe its data (asks first; YES=1 does not)
+	@$(BIN)/python -m infra.local reset $(if $(YES),--yes)
+
+status: install ## what runs, since when, on which port, and whether it is healthy
+	@$(BIN)/python -m infra.local status
+
+logs: install ## the newest log lines (PROGRAM=timeline for one program, FOLLOW=1 to follow)
+	@$(BIN)/python -m infra.local logs $(PROGRAM) $(if $(FOLLOW),--follow)
+
+demo: install ## two users chat through the running system; prints seqs and times
+	@$(BIN)/python -m infra.local.demo
+
+test: install ## run all tests, on a system of their own beside a running one
+	@$(BIN)/python -m pytest tests
+
+check: install ## what CI runs besides the tests: format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+faults: install ## kill every process in turn under load, three rounds (about 10 minutes)
+	@CHAT4ALL_FAULT_ROUNDS=3 $(BIN)/python -m pytest tests/faults
+
+bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)
+	@$(BIN)/python -m tests.benchmarks
+
+format: install ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: install ## resolve the requirements of pyproject.toml anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --group local --group dev pyproject.toml -o requirements.lock

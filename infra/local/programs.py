@@ -1,0 +1,343 @@
+"""The programs and steps of the stack, as data: what each runs, what it is told, what it needs, when it is healthy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from infra.local import java, postgres, probes
+from infra.local.config import StackConfig
+from infra.local.ports import HOST
+from infra.local.secrets import Secrets, write_private
+
+STACK_MARK = "CHAT4ALL_STACK"
+"""Variable that every process of a stack carries: the stack's state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What commands are made from: one stack, its passwords, and what was found on this machine for it."""
+
+    config: StackConfig
+    secrets: Secrets
+    account: postgres.Account
+    java: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A process that supervisord keeps. `port` names its field of Ports; `needs` names programs and steps."""
+
+    name: str
+    port: str
+    command: Callable[[Site], list[str]]
+    environment: Callable[[Site], dict[str, str]]
+    is_ready: Callable[[Site], bool]
+    needs: tuple[str, ...] = ()
+    more_ports: tuple[str, ...] = ()
+    prepare: Callable[[Site], None] | None = None
+    start_seconds: float = 60.0
+    stop_signal: str = "TERM"
+    stop_seconds: int = 15
+    stops_as_group: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command that runs to its end between programs, and may be repeated. `inputs` are the files, relative to the
+    root, whose change makes a repetition worthwhile."""
+
+    name: str
+    command: Callable[[Site], list[str]]
+    environment: Callable[[Site], dict[str, str]]
+    needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    timeout_seconds: float = 90.0
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+def _shared(site: Site) -> dict[str, str]:
+    ports = site.config.ports
+    return {
+        STACK_MARK: str(site.config.state_dir),
+        "CHAT4ALL_KAFKA_BOOTSTRAP": f"{HOST}:{ports.kafka}",
+        "CHAT4ALL_ISSUER": f"http://{HOST}:{ports.ingest_api}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _database(site: Site, user: str, password: str) -> dict[str, str]:
+    return {
+        "CHAT4ALL_DATABASE_HOST": HOST,
+        "CHAT4ALL_DATABASE_PORT": str(site.config.ports.postgres),
+        "CHAT4ALL_DATABASE_NAME": postgres.DATABASE,
+        "CHAT4ALL_DATABASE_USER": user,
+        "CHAT4ALL_DATABASE_PASSWORD": password,
+    }
+
+
+def _redis(site: Site) -> dict[str, str]:
+    return {
+        "CHAT4ALL_REDIS_HOST": HOST,
+        "CHAT4ALL_REDIS_PORT": str(site.config.ports.redis),
+        "CHAT4ALL_REDIS_PASSWORD": site.secrets.redis,
+    }
+
+
+def _reader(site: Site) -> dict[str, str]:
+    return {**_shared(site), **_database(site, "chat_reader", site.secrets.database_reader), **_redis(site)}
+
+
+def _mark(site: Site) -> dict[str, str]:
+    return {STACK_MARK: str(site.config.state_dir)}
+
+
+# --- PostgreSQL ---
+
+
+def _prepare_postgres(site: Site) -> None:
+    data_dir = site.config.state_dir / "postgres" / "data"
+    postgres.initialize(site.account, data_dir, owner_password=site.secrets.database_owner)
+
+
+def _postgres_command(site: Site) -> list[str]:
+    data_dir = site.config.state_dir / "postgres" / "data"
+    return postgres.server_command(
+        site.account, root=site.config.root, data_dir=data_dir, port=site.config.ports.postgres
+    )
+
+
+def _is_postgres_ready(site: Site) -> bool:
+    return probes.is_postgres_ready(
+        site.config.ports.postgres,
+        database=postgres.DATABASE,
+        user=postgres.OWNER,
+        password=site.secrets.database_owner,
+    )
+
+
+# --- Redis ---
+
+
+def _prepare_redis(site: Site) -> None:
+    folder = site.config.state_dir / "redis"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = [
+        f'include "{site.config.root / "infra" / "redis" / "redis.conf"}"',
+        f"port {site.config.ports.redis}",
+        f'dir "{folder}"',
+        f"requirepass {site.secrets.redis}",
+    ]
+    write_private(folder / "redis.conf", "\n".join(lines) + "\n")
+
+
+# --- Kafka and Connect ---
+
+
+def _prepare_kafka(site: Site) -> None:
+    java.prepare_broker(
+        site.java,
+        root=site.config.root,
+        jars=site.config.artifacts_dir / "kafka",
+        folder=site.config.state_dir / "kafka",
+        ports=site.config.ports,
+    )
+
+
+def _kafka_command(site: Site) -> list[str]:
+    settings = site.config.state_dir / "kafka" / "server.properties"
+    return java.java_command(
+        site.java,
+        root=site.config.root,
+        jars=site.config.artifacts_dir / "kafka",
+        arguments=["kafka.Kafka", str(settings)],
+    )
+
+
+def _prepare_connect(site: Site) -> None:
+    folder = site.config.state_dir / "connect"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shared = (site.config.root / "infra" / "connect" / "connect-distributed.properties").read_text("utf-8")
+    plugin_path = f"plugin.path={site.config.artifacts_dir / 'debezium-plugin'}\n"
+    write_private(folder / "connect-distributed.properties", shared + plugin_path)
+
+
+def _connect_command(site: Site) -> list[str]:
+    settings = site.config.state_dir / "connect" / "connect-distributed.properties"
+    return java.java_command(
+        site.java,
+        root=site.config.root,
+        jars=site.config.artifacts_dir / "connect",
+        arguments=["org.apache.kafka.connect.cli.ConnectDistributed", str(settings)],
+    )
+
+
+def _connect_environment(site: Site) -> dict[str, str]:
+    return {
+        **_mark(site),
+        "CHAT4ALL_KAFKA_BOOTSTRAP": f"{HOST}:{site.config.ports.kafka}",
+        "CHAT4ALL_CONNECT_REST_HOST": HOST,
+        "CHAT4ALL_CONNECT_REST_PORT": str(site.config.ports.connect),
+        "CHAT4ALL_CDC_DATABASE_HOST": HOST,
+        "CHAT4ALL_CDC_DATABASE_PORT": str(site.config.ports.postgres),
+        "CHAT4ALL_CDC_DATABASE_NAME": postgres.DATABASE,
+        "CHAT4ALL_CDC_DATABASE_USER": "chat_cdc",
+        "CHAT4ALL_CDC_DATABASE_PASSWORD": site.secrets.database_cdc,
+    }
+
+
+# --- Our programs and steps ---
+
+
+def _signing_key_file(site: Site) -> str:
+    return str(site.config.secrets_dir / "signing_keys.json")
+
+
+def _jwks_file(site: Site) -> str:
+    return str(site.config.state_dir / "jwks.json")
+
+
+def _ingest_api_environment(site: Site) -> dict[str, str]:
+    return {
+        **_shared(site),
+        **_database(site, "chat_api", site.secrets.database_api),
+        "CHAT4ALL_SIGNING_KEY_FILE": _signing_key_file(site),
+    }
+
+
+def _delivery_environment(site: Site) -> dict[str, str]:
+    return {**_reader(site), "CHAT4ALL_JWKS_FILE": _jwks_file(site)}
+
+
+def _timeline_environment(site: Site) -> dict[str, str]:
+    return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.timeline_metrics)}
+
+
+def _timeline_command(site: Site) -> list[str]:
+    data_dir = str(site.config.state_dir / "timeline")
+    options = ["-L", "uvloop", "-A", "stream_apps.timeline", "-D", data_dir]
+    return _python("faust", *options, "worker", "-l", "info", "--without-web")
+
+
+def _migrations_environment(site: Site) -> dict[str, str]:
+    return {
+        **_shared(site),
+        **_database(site, postgres.OWNER, site.secrets.database_owner),
+        "CHAT4ALL_API_PASSWORD": site.secrets.database_api,
+        "CHAT4ALL_CDC_PASSWORD": site.secrets.database_cdc,
+        "CHAT4ALL_READER_PASSWORD": site.secrets.database_reader,
+    }
+
+
+def _connector_environment(site: Site) -> dict[str, str]:
+    return {**_shared(site), "CHAT4ALL_CONNECT_URL": f"http://{HOST}:{site.config.ports.connect}"}
+
+
+PROGRAMS = (
+    Program(
+        name="postgres",
+        port="postgres",
+        prepare=_prepare_postgres,
+        command=_postgres_command,
+        environment=_mark,
+        is_ready=_is_postgres_ready,
+        stop_signal="INT",  # a fast shutdown: clients are disconnected (postgres(1))
+        stop_seconds=30,
+        stops_as_group=False,  # its own processes end by its own order
+    ),
+    Program(
+        name="redis",
+        port="redis",
+        prepare=_prepare_redis,
+        command=lambda site: ["redis-server", str(site.config.state_dir / "redis" / "redis.conf")],
+        environment=_mark,
+        is_ready=lambda site: probes.is_redis_ready(site.config.ports.redis, password=site.secrets.redis),
+    ),
+    Program(
+        name="kafka",
+        port="kafka",
+        more_ports=("kafka_controller",),
+        prepare=_prepare_kafka,
+        command=_kafka_command,
+        environment=_mark,
+        is_ready=lambda site: probes.is_kafka_ready(site.config.ports.kafka),
+        stop_seconds=30,
+    ),
+    Program(
+        name="connect",
+        port="connect",
+        needs=("kafka",),
+        prepare=_prepare_connect,
+        command=_connect_command,
+        environment=_connect_environment,
+        is_ready=lambda site: probes.is_connect_ready(site.config.ports.connect),
+        start_seconds=90,
+        stop_seconds=20,
+    ),
+    Program(
+        name="ingest-api",
+        port="ingest_api",
+        needs=("migrations", "signing-keys"),
+        command=lambda site: _python("ingest_api", "--host", HOST, "--port", str(site.config.ports.ingest_api)),
+        environment=_ingest_api_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.ingest_api, "/readyz"),
+    ),
+    Program(
+        name="timeline",
+        port="timeline_metrics",
+        needs=("migrations", "topics", "redis"),
+        command=_timeline_command,
+        environment=_timeline_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.timeline_metrics, "/metrics"),
+    ),
+    Program(
+        name="delivery",
+        port="delivery",
+        needs=("migrations", "signing-keys", "redis"),
+        command=lambda site: _python("stream_apps.delivery", "--host", HOST, "--port", str(site.config.ports.delivery)),
+        environment=_delivery_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.delivery, "/readyz"),
+    ),
+)
+
+STEPS = (
+    Step(
+        name="migrations",
+        needs=("postgres",),
+        command=lambda _: _python("ingest_api.migrate"),
+        environment=_migrations_environment,
+        inputs=("ingest_api/migrations", "ingest_api/migrate.py"),
+    ),
+    Step(
+        name="signing-keys",
+        command=lambda site: _python(
+            "ingest_api.signing_keys", "--private", _signing_key_file(site), "--public", _jwks_file(site)
+        ),
+        environment=_shared,
+        inputs=("ingest_api/signing_keys.py",),
+    ),
+    Step(
+        name="topics",
+        needs=("kafka",),
+        command=lambda _: _python("stream_apps.topics"),
+        environment=_shared,
+        inputs=("schemas/topics.py", "stream_apps/topics.py"),
+    ),
+    Step(
+        name="connector",
+        needs=("connect", "migrations", "topics"),
+        command=lambda _: _python("connectors", "apply", "connectors/configs/outbox.json"),
+        environment=_connector_environment,
+        inputs=("connectors/configs",),
+    ),
+)
+
+
+def inherited_environment(config: StackConfig) -> Mapping[str, str]:
+    """What every process of the stack starts from."""
+    return {"PATH": os.defpath, **config.environ, STACK_MARK: str(config.state_dir)}

