@@ -28,20 +28,20 @@ class NotReady(ProblemError):
     code, title, status = "not-ready", "Not ready", 503
 
 
-async def find_obstacles(engine: AsyncEngine) -> list[str]:
+async def find_obstacles(engine: AsyncEngine, *, publication: str = PUBLICATION, slot: str = SLOT) -> list[str]:
     """What keeps this API from being ready, in sentences; empty when nothing does."""
     try:
         async with transaction(engine) as connection:
-            row = (await connection.execute(FIND_OBSTACLES, {"publication": PUBLICATION, "slot": SLOT})).one()
+            row = (await connection.execute(FIND_OBSTACLES, {"publication": publication, "slot": slot})).one()
     except DatabaseUnavailable:
         return ["The database cannot be reached."]
     obstacles = []
     if not row.has_publication:
-        obstacles.append(f"The publication {PUBLICATION} is missing: run python -m ingest_api.migrate.")
+        obstacles.append(f"The publication {publication} is missing: run python -m ingest_api.migrate.")
     if row.slot_status is None:
-        obstacles.append(f"The replication slot {SLOT} is missing: what is written now would not be streamed.")
+        obstacles.append(f"The replication slot {slot} is missing: what is written now would not be streamed.")
     elif row.slot_status == "lost":
-        obstacles.append(f"The replication slot {SLOT} is lost: its WAL was removed.")
+        obstacles.append(f"The replication slot {slot} is lost: its WAL was removed.")
     return obstacles
 
 

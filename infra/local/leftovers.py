@@ -10,21 +10,24 @@ from infra.local.programs import STACK_MARK
 
 PATIENCE_SECONDS = 10.0
 
+WORKING_FOLDERS = {"postgres": "postgres/data", "redis-server": "redis"}
+"""Servers that write their title over their environment -> the folder in the state folder where they work."""
+
 
 def find_processes(state_dir: Path) -> list[psutil.Process]:
-    """Every visible process of the stack with this state folder: those whose environment names it, and PostgreSQL's,
-    which overwrite their environment but work in its data folder."""
-    data_dir = str(state_dir / "postgres" / "data")
-    return [process for process in psutil.process_iter() if _belongs(process, str(state_dir), data_dir)]
+    """Every visible process of the stack with this state folder: those whose environment names it, and those of
+    servers that write their title over their environment but work in a folder of it."""
+    return [process for process in psutil.process_iter() if _belongs(process, state_dir)]
 
 
-def _belongs(process: psutil.Process, state_dir: str, data_dir: str) -> bool:
+def _belongs(process: psutil.Process, state_dir: Path) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        if process.environ().get(STACK_MARK) == state_dir:
+        if process.environ().get(STACK_MARK) == str(state_dir):
             return True
-        return process.name() == "postgres" and process.cwd() == data_dir
+        folder = WORKING_FOLDERS.get(process.name())
+        return folder is not None and Path(process.cwd()) == (state_dir / folder).resolve()
     except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return False
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from schemas.redis_keys import TIMELINE_LENGTH
-from stream_apps.dead_letters import DeadLetters
-from stream_apps.log_reader import LogReader
+from stream_apps.log_reader import ConversationSnapshot, LogEntry
 from stream_apps.records import Record
 from stream_apps.redis_tables.tables import Applied, Join, Tables
 from stream_apps.telemetry import TimelineMetrics
 from stream_apps.timeline.projection import Changes, events_of_entries, project
+
+
+class Log(Protocol):
+    """What the app reads from Postgres (stream_apps.log_reader.LogReader says it in full)."""
+
+    async def read_entries(self, conversation_id: str, *, after_seq: int, limit: int) -> list[LogEntry]: ...
+    async def read_snapshot(self, conversation_id: str, *, entries: int) -> ConversationSnapshot | None: ...
+    async def read_user_conversations(self, user_id: str) -> dict[str, int]: ...
+
+
+class Outlet(Protocol):
+    """Where records go that can never be applied (stream_apps.dead_letters.DeadLetters)."""
+
+    async def send(self, record: Record, reason: str) -> None: ...
 
 
 class UnhealedGap(Exception):
@@ -20,7 +34,7 @@ class UnhealedGap(Exception):
 class Timeline:
     """Applies batches. May be called again with a batch that failed half-way: every step is idempotent."""
 
-    def __init__(self, tables: Tables, log: LogReader, dead_letters: DeadLetters, metrics: TimelineMetrics) -> None:
+    def __init__(self, tables: Tables, log: Log, dead_letters: Outlet, metrics: TimelineMetrics) -> None:
         self._tables = tables
         self._log = log
         self._dead_letters = dead_letters

@@ -1,0 +1,146 @@
+"""Redis and PostgreSQL for tests that need no more than these: real ones, on free ports of loopback."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from pydantic import SecretStr
+
+from infra.local.postgres import DATABASE, OWNER, choose_account, initialize, server_command
+from ingest_api.migrate import migrate
+from ingest_api.settings import MigrationSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+READER = "chat_reader"
+START_SECONDS = 30.0
+
+
+@dataclass
+class Server:
+    """A server process that can be stopped and started again, on the same port."""
+
+    command: list[str]
+    port: int
+    password: str
+    is_up: Callable[[Server], bool]
+    stdin: str = ""
+    process: subprocess.Popen[str] | None = field(default=None)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(self.stdin)
+        self.process.stdin.close()
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_up(self):
+            assert self.process.poll() is None, f"{self.command[0]} ended"
+            assert time.monotonic() < deadline, f"{self.command[0]} does not answer"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Kills it: what is only in its memory is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@contextmanager
+def start_redis() -> Iterator[Server]:
+    """An empty Redis that keeps nothing on disk."""
+    port, password = free_port(), secrets.token_hex(8)
+    settings = f"bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ''\nappendonly no\n"
+    server = Server(["redis-server", "-"], port, password, _is_redis_up, stdin=settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def start_postgres() -> Iterator[Server]:
+    """A PostgreSQL with all migrations. `password` is that of every role."""
+    port, password = free_port(), secrets.token_hex(8)
+    state_dir = Path(tempfile.mkdtemp(prefix="chat4all-postgres-"))
+    state_dir.chmod(0o755)
+    account = choose_account(state_dir)
+    data_dir = state_dir / "postgres" / "data"
+    initialize(account, data_dir, owner_password=password)
+    command = server_command(account, root=ROOT, data_dir=data_dir, port=port)
+    server = Server(command, port, password, _is_postgres_up)
+    server.start()
+    try:
+        same = SecretStr(password)
+        migrate(
+            MigrationSettings(
+                database_host="127.0.0.1",
+                database_port=port,
+                database_name=DATABASE,
+                database_user=OWNER,
+                database_password=same,
+                api_password=same,
+                cdc_password=same,
+                reader_password=same,
+            )
+        )
+        yield server
+    finally:
+        if server.process is not None:
+            server.process.terminate()
+            server.process.wait()
+        shutil.rmtree(state_dir)
+
+
+def login(server: Server, role: str = OWNER) -> dict[str, Any]:
+    """psycopg's connection parameters."""
+    return {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "dbname": DATABASE,
+        "user": role,
+        "password": server.password,
+    }
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now, and that no outgoing connection takes while a server is away."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _is_redis_up(server: Server) -> bool:
+    with redis.Redis(port=server.port, password=server.password, retry=None) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+def _is_postgres_up(server: Server) -> bool:
+    try:
+        psycopg.connect(**login(server)).close()
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""The timeline app's decisions: whatever is redelivered, cut off, missing or poisoned, the tables become what the log
+says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from schemas.ids import conversation_key
+from stream_apps.log_reader import LogEntry
+from stream_apps.records import Record
+from stream_apps.telemetry import TimelineMetrics
+from stream_apps.timeline.agents import Timeline, UnhealedGap
+from stream_apps.timeline.projection import project
+from tests.fakes import ConversationTable, InMemoryLog, InMemoryTables, StoredConversation
+
+CONVERSATIONS = [str(uuid.UUID(int=number, version=4)) for number in range(1, 4)]
+USERS = [str(uuid.UUID(int=number, version=4)) for number in range(101, 103)]
+
+
+class FakeRecord(NamedTuple):
+    """A record without Kafka."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    topic: str = "conversation.events"
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+
+@dataclass
+class KeptDeadLetters:
+    """Keeps what is set aside."""
+
+    kept: list[tuple[Record, str]] = field(default_factory=list)
+
+    async def send(self, record: Record, reason: str) -> None:
+        self.kept.append((record, reason))
+
+
+def stored_entry(conversation_id: str, seq: int) -> LogEntry:
+    event_id = str(uuid.uuid5(uuid.UUID(conversation_id), str(seq)))
+    event = {
+        "seq": seq,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+        "event_id": event_id,
+        "conversation_id": conversation_id,
+        "actor_id": USERS[0],
+    }
+    if seq == 1:
+        event |= {"type": "ConversationCreated", "title": "hello", "participants": USERS}
+    else:
+        event |= {"type": "MessageSent", "message_id": event_id, "body": {"type": "text", "text": f"number {seq}"}}
+    return LogEntry(seq, event_id, str(event["type"]), json.dumps(event).encode())
+
+
+def record_of(conversation_id: str, entry: LogEntry) -> FakeRecord:
+    headers = [
+        ("id", entry.event_id.encode()),
+        ("eventType", entry.event_type.encode()),
+        ("seq", str(entry.seq).encode()),
+        ("traceparent", None),
+    ]
+    return FakeRecord(conversation_key(conversation_id).encode(), entry.payload, headers, offset=entry.seq)
+
+
+@dataclass
+class World:
+    """A timeline app between doubles, and a log of three conversations with some entries each."""
+
+    log: InMemoryLog
+    tables: InMemoryTables = field(default_factory=InMemoryTables)
+    dead_letters: KeptDeadLetters = field(default_factory=KeptDeadLetters)
+
+    def __post_init__(self) -> None:
+        self.timeline = Timeline(self.tables, self.log, self.dead_letters, TimelineMetrics(CollectorRegistry()))
+
+    def records(self) -> list[FakeRecord]:
+        """Every record there is, each conversation's in order, the conversations interleaved."""
+        found = [
+            (entry.seq, record_of(conversation_id, entry))
+            for conversation_id, stored in self.log.conversations.items()
+            for entry in stored.entries
+        ]
+        return [record for _, record in sorted(found, key=lambda pair: pair[0])]
+
+    def held(self) -> dict[str, ConversationTable]:
+        """The tables, but for their epochs."""
+        return {
+            name: ConversationTable(0, t.seq, t.title, t.last_message, t.participants, t.timeline)
+            for name, t in self.tables.conversations.items()
+        }
+
+
+def world(entries: int = 6) -> World:
+    return World(
+        InMemoryLog(
+            {
+                conversation_id: StoredConversation(
+                    "hello",
+                    dict.fromkeys(USERS, 1),
+                    [stored_entry(conversation_id, seq) for seq in range(1, entries + 1)],
+                )
+                for conversation_id in CONVERSATIONS
+            }
+        )
+    )
+
+
+def expected(entries: int = 6) -> dict[str, ConversationTable]:
+    """What the tables must be: a fresh reading of the log."""
+    return {
+        conversation_id: ConversationTable(
+            0,
+            entries,
+            "hello",
+            stored_entry(conversation_id, entries).payload,
+            dict.fromkeys(USERS, 1),
+            [
+                (e.seq, e.event_type, e.event_id, e.payload)
+                for e in (stored_entry(conversation_id, seq) for seq in range(1, entries + 1))
+            ],
+        )
+        for conversation_id in CONVERSATIONS
+    }
+
+
+async def test_records_become_the_tables() -> None:
+    it = world()
+    await it.timeline.apply(it.records())
+    assert it.held() == expected()
+    assert it.tables.users == {user: dict.fromkeys(CONVERSATIONS, 1) for user in USERS}
+    published = [(name, frame.seq) for name, frame in it.tables.published]
+    assert sorted(published) == sorted((name, seq) for name in CONVERSATIONS for seq in range(1, 7))
+
+
+@given(st.data())
+async def test_any_redelivery_leads_to_the_same_tables(data: st.DataObject) -> None:
+    """Kafka gives a sequence of batches, each of which may start again anywhere before the end of the last."""
+    it = world()
+    records = it.records()
+    end = 0
+    while end < len(records):
+        start = data.draw(st.integers(0, end), label="redelivered from")
+        end = data.draw(st.integers(end + 1, len(records)), label="up to")
+        await it.timeline.apply(records[start:end])
+    assert it.held() == expected()
+    published = [(name, frame.seq) for name, frame in it.tables.published]
+    assert len(published) == len(set(published)), "no event is published twice"
+
+
+@given(st.permutations(range(3)))
+async def test_the_order_across_conversations_is_free(order: list[int]) -> None:
+    it = world()
+    records = it.records()
+    for index in order:
+        key = conversation_key(CONVERSATIONS[index]).encode()
+        await it.timeline.apply([record for record in records if record.key == key])
+    assert it.held() == expected()
+
+
+@given(st.sets(st.integers(0, 14)))
+async def test_missing_records_are_fetched_from_the_log(missing: set[int]) -> None:
+    """Whatever never arrives, except for a conversation's last one, is filled in."""
+    it = world()
+    records = it.records()
+    await it.timeline.apply([record for index, record in enumerate(records) if index not in missing])
+    assert it.held() == expected()
+
+
+@given(st.integers(1, 17))
+async def test_tables_that_were_lost_are_rebuilt_by_the_next_event(lost_after: int) -> None:
+    it = world()
+    records = it.records()
+    await it.timeline.apply(records[:lost_after])
+    epochs = {name: table.epoch for name, table in it.tables.conversations.items()}
+    it.tables.conversations.clear()
+    it.tables.users.clear()
+    await it.timeline.apply(records[lost_after:])
+    touched = {r.key for r in records[lost_after:]}
+    held = it.held()
+    for name, table in expected().items():
+        if conversation_key(name).encode() in touched:
+            assert held[name] == table
+            assert it.tables.conversations[name].epoch != epochs.get(name)
+
+
+async def test_a_rebuild_tells_watchers_of_the_newest_event() -> None:
+    it = world()
+    records = it.records()
+    await it.timeline.apply(records[:6])
+    it.tables.conversations.clear()
+    it.tables.published.clear()
+    await it.timeline.apply(records[6:7])
+    assert [frame.seq for _, frame in it.tables.published] == [6], "one frame, of the newest entry in the log"
+
+
+async def test_an_unreadable_record_is_set_aside_and_the_others_go_on() -> None:
+    it = world()
+    broken = FakeRecord(b"nobody", b"{}", [], offset=99)
+    await it.timeline.apply([broken, *it.records()])
+    assert it.held() == expected()
+    assert [(record.offset, reason.split(":")[0]) for record, reason in it.dead_letters.kept] == [(99, "MalformedKey")]
+
+
+async def test_a_creation_that_breaks_its_schema_keeps_its_place() -> None:
+    it = world()
+    entry = stored_entry(CONVERSATIONS[0], 1)
+    poison = record_of(
+        CONVERSATIONS[0], LogEntry(1, entry.event_id, entry.event_type, b'{"type": "ConversationCreated"}')
+    )
+    following = record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 2))
+    await it.timeline.apply([poison, following])
+    assert [seq for seq, *_ in it.tables.conversations[CONVERSATIONS[0]].timeline] == [1, 2]
+    assert len(it.dead_letters.kept) == 1
+
+
+async def test_a_type_of_a_later_version_keeps_its_place() -> None:
+    it = world()
+    entry = stored_entry(CONVERSATIONS[0], 2)
+    later = record_of(CONVERSATIONS[0], LogEntry(2, entry.event_id, "MessagePinned", b"{}"))
+    await it.timeline.apply([record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 1)), later])
+    assert [kind for _, kind, *_ in it.tables.conversations[CONVERSATIONS[0]].timeline] == [
+        "ConversationCreated",
+        "MessagePinned",
+    ]
+    assert it.dead_letters.kept == []
+
+
+async def test_a_conversation_that_postgres_does_not_know_is_set_aside() -> None:
+    it = world()
+    phantom = str(uuid.uuid4())
+    await it.timeline.apply([record_of(phantom, stored_entry(phantom, 5)), *it.records()])
+    assert phantom not in it.tables.conversations
+    assert [reason for _, reason in it.dead_letters.kept] == ["Postgres has no such conversation"]
+    assert it.held() == expected()
+
+
+async def test_a_gap_that_postgres_cannot_fill_stops_the_app() -> None:
+    it = world()
+    beyond = record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 9))
+    with pytest.raises(UnhealedGap, match="at 6"):
+        await it.timeline.apply([beyond])
+
+
+async def test_a_batch_that_failed_half_way_can_be_applied_again() -> None:
+    class Fails(InMemoryTables):
+        attempts = 0
+
+        async def announce(self, joins: object) -> None:
+            self.attempts += 1
+            if self.attempts == 1:
+                raise ConnectionError
+
+    it = World(world().log, Fails())
+    broken = FakeRecord(b"nobody", b"{}", [])
+    batch = [broken, *it.records()]
+    with pytest.raises(ConnectionError):
+        await it.timeline.apply(batch)
+    await it.timeline.apply(batch)
+    assert it.held() == expected()
+    assert len(it.dead_letters.kept) == 1, "no dead letter is sent twice"
+
+
+def test_no_messages_payload_is_parsed() -> None:
+    entry = stored_entry(CONVERSATIONS[0], 2)
+    changes = project([record_of(CONVERSATIONS[0], LogEntry(2, entry.event_id, "MessageSent", b"\xff not JSON"))])
+    assert changes.events[CONVERSATIONS[0]][0].payload == b"\xff not JSON"
+    assert changes.poison == []
