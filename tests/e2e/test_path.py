@@ -167,19 +167,21 @@ async def test_a_client_that_resumes_sees_each_event_once(client: ChatClient) ->
         for number in range(total):
             await client.send(alice, ids[number % 3], str(number))
 
-    sending = asyncio.create_task(send_all())
+    sending: asyncio.Task[None] | None = None
     async with asyncio.timeout(60):
         while len(received) < total:
             async with client.stream(bob, last_event_id=last_event_id) as events:
                 taken_now = 0
                 async for event in events:
                     last_event_id = event.id
+                    sending = sending or asyncio.create_task(send_all())
                     assert event.event in {"ready", "MessageSent"}, event
                     if event.event == "MessageSent":
                         received.append(event)
                         taken_now += 1
                     if taken_now == 17 or len(received) == total:
                         break
+    assert sending is not None
     await sending
     assert sorted(map(int, texts(received))) == list(range(total))
     for conversation_id in ids:

@@ -131,7 +131,7 @@ def free_port() -> int:
 
 
 def _is_redis_up(server: Server) -> bool:
-    with redis.Redis(port=server.port, password=server.password, retry=None) as client:
+    with redis.Redis(port=server.port, password=server.password) as client:
         try:
             return bool(client.ping())
         except redis.ConnectionError:

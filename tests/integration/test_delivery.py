@@ -215,14 +215,15 @@ async def test_errors_are_problem_documents(world: World) -> None:
                 assert answer.headers["content-type"] == "application/problem+json"
         bare = await client.http.get(f"{client.delivery_url}/v1/conversations")
         assert (bare.status_code, bare.headers["www-authenticate"]) == (401, "Bearer")
-        for path, query, field in [
+        malformed: list[tuple[str, dict[str, Any], str]] = [
             ("/v1/conversations/nonsense", {}, "path.conversation_id"),
             ("/v1/conversations", {"limit": 0}, "query.limit"),
             ("/v1/conversations", {"cursor": "nonsense"}, "query.cursor"),
             ("/v1/stream", {"conversation_id": "nonsense"}, "query.conversation_id"),
             (f"/v1/conversations/{conversation_id}/messages", {"limit": 201}, "query.limit"),
             (f"/v1/conversations/{conversation_id}/messages", {"after_seq": 2**63}, "query.after_seq"),
-        ]:
+        ]
+        for path, query, field in malformed:
             answer = await client.get(alice, path, **query)
             assert answer.status_code == 422
             assert answer.json()["errors"][0]["path"] == field
@@ -372,7 +373,7 @@ async def test_live_events_that_were_lost_are_filled_in_from_the_timeline(world:
         await world.send(conversation_id, "one")
         assert texts(await take(events, 1)) == ["one"]
         # What Redis publishes now reaches nobody: the subscriber is cut off each time.
-        await world.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await world.redis.client_kill_filter(_type="pubsub")
         await world.send(conversation_id, "two", "three")
         assert texts(await take(events, 2)) == ["two", "three"]
         await world.send(conversation_id, "four")
@@ -416,7 +417,10 @@ async def test_a_restarted_redis_costs_a_stream_nothing(world: World) -> None:
             for stream in (events, late):
                 (live,) = await take(stream, 1)
                 assert texts([live]) == ["live again"]
-        # The positions behind the cursor were stored anew.
+        # The positions behind the cursors are stored anew.
+        async with asyncio.timeout(5):
+            while len(await world.redis.keys("cursor:*")) < 2:
+                await asyncio.sleep(0.01)
         async with client.stream(alice, last_event_id=live.id) as resumed:
             assert json.loads((await take(resumed, 1))[0].data) == {"resumed": True}
 
@@ -569,7 +573,7 @@ async def test_many_watchers_share_one_subscription(world: World) -> None:
 async def test_sigterm_ends_streams_and_the_process_promptly(world: World) -> None:
     alice = await world.register()
     port = free_port()
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-m", "stream_apps.delivery", "--port", str(port)],
         cwd=Path(__file__).resolve().parents[2],
         env=world.delivery_environment() | {"PATH": "/usr/bin:/bin"},
@@ -588,6 +592,9 @@ async def test_sigterm_ends_streams_and_the_process_promptly(world: World) -> No
                     await asyncio.sleep(0.05)
         async with client.stream(alice) as events:
             await take(events, 1)
+            conversation_id = await world.create_conversation(alice)
+            await world.send(conversation_id, "hello")
+            assert seqs(await take(events, 2)) == [1, 2]
             started = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert [event async for event in events] == []
