@@ -96,7 +96,7 @@ participants = Table(
 conversation_log = Table(
     "conversation_log",
     metadata,
-    Column("conversation_id", Uuid(as_uuid=False), ForeignKey("conversations.conversation_id"), primary_key=True),
+    Column("conversation_id", Uuid(as_uuid=False), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("event_id", Uuid(as_uuid=False), nullable=False, unique=True),
     Column("type", Text, nullable=False),
@@ -118,7 +118,7 @@ receipts = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("id", Uuid(as_uuid=False), nullable=False),
     Column("aggregatetype", Text, nullable=False),
     Column("aggregateid", Text, nullable=False),
     Column("type", Text, nullable=False),

@@ -417,10 +417,10 @@ async def test_a_restarted_redis_costs_a_stream_nothing(world: World) -> None:
             for stream in (events, late):
                 (live,) = await take(stream, 1)
                 assert texts([live]) == ["live again"]
-        # The positions behind the cursors are stored anew.
-        async with asyncio.timeout(5):
-            while len(await world.redis.keys("cursor:*")) < 2:
-                await asyncio.sleep(0.01)
+            # The positions behind the cursors are stored anew.
+            async with asyncio.timeout(5):
+                while len(await world.redis.keys("cursor:*")) < 2:
+                    await asyncio.sleep(0.01)
         async with client.stream(alice, last_event_id=live.id) as resumed:
             assert json.loads((await take(resumed, 1))[0].data) == {"resumed": True}
 

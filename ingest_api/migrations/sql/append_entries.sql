@@ -27,7 +27,10 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     v_created_at timestamptz;
+    v_prefix text;
     v_appended uuid[];
+    v_seqs bigint[];
+    v_outbox tid[];
 BEGIN
     PERFORM FROM conversations
     WHERE conversation_id = ANY (p_conversation_ids)
@@ -35,6 +38,7 @@ BEGIN
     FOR NO KEY UPDATE;
 
     v_created_at := clock_timestamp();
+    v_prefix := ',"created_at":"' || payload_time(v_created_at) || '",';
 
     WITH item AS (
         SELECT * FROM unnest(
@@ -54,35 +58,43 @@ BEGIN
                   AND replied.conversation_id = item.conversation_id
                   AND replied.type = 'MessageSent'))
         ORDER BY event_id, ordinal
-    ), numbered AS (
-        SELECT fresh.*, row_number() OVER (PARTITION BY conversation_id ORDER BY ordinal) AS rank
-        FROM fresh
     ), bumped AS (
         UPDATE conversations
         SET last_seq = last_seq + added.entries
         FROM (SELECT conversation_id, count(*) AS entries FROM fresh GROUP BY conversation_id) added
         WHERE conversations.conversation_id = added.conversation_id
         RETURNING conversations.conversation_id, last_seq - added.entries AS base
+    ), placed AS (
+        SELECT numbered.*, '{"seq":' || seq || v_prefix || tail AS payload
+        FROM (
+            SELECT fresh.*, base + row_number() OVER (PARTITION BY conversation_id ORDER BY ordinal) AS seq
+            FROM fresh JOIN bumped USING (conversation_id)
+        ) AS numbered
     ), logged AS (
         INSERT INTO conversation_log
             (conversation_id, seq, event_id, type, actor_id, payload, created_at, traceparent)
-        SELECT conversation_id, base + rank, event_id, type, actor_id,
-               '{"seq":' || (base + rank) || ',"created_at":"' || payload_time(v_created_at) || '",' || tail,
-               v_created_at, traceparent
-        FROM numbered JOIN bumped USING (conversation_id)
-        RETURNING conversation_id, seq, event_id, type, payload, traceparent
+        SELECT conversation_id, seq, event_id, type, actor_id, payload, v_created_at, traceparent
+        FROM placed
     ), emitted AS (
         INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, seq, traceparent, created_at)
         SELECT event_id, 'conversation', 'conversation:' || conversation_id, type, payload, seq, traceparent,
                v_created_at
-        FROM logged
+        FROM placed
         ORDER BY conversation_id, seq
-        RETURNING id
+        RETURNING ctid
     )
-    SELECT array_agg(id) FROM emitted INTO v_appended;
+    SELECT (SELECT array_agg(event_id ORDER BY ordinal) FROM placed),
+           (SELECT array_agg(seq ORDER BY ordinal) FROM placed),
+           (SELECT array_agg(ctid) FROM emitted)
+    INTO v_appended, v_seqs, v_outbox;
 
-    IF v_appended IS NOT NULL THEN
-        DELETE FROM outbox WHERE id = ANY (v_appended);
+    IF v_outbox IS NOT NULL THEN
+        DELETE FROM outbox WHERE ctid = ANY (v_outbox);
+    END IF;
+
+    IF cardinality(v_appended) = cardinality(p_event_ids) THEN
+        RETURN QUERY SELECT 'appended', placed_seq, v_created_at FROM unnest(v_seqs) AS placed_seq;
+        RETURN;
     END IF;
 
     RETURN QUERY

@@ -56,8 +56,9 @@ CREATE TABLE participants (
 );
 CREATE INDEX participants_user_id ON participants (user_id);
 
+-- append_entries holds the conversation's row locked when it inserts, so a foreign key would only cost time.
 CREATE TABLE conversation_log (
-    conversation_id uuid NOT NULL REFERENCES conversations,
+    conversation_id uuid NOT NULL,
     seq bigint NOT NULL,
     event_id uuid NOT NULL UNIQUE,
     type text NOT NULL,
@@ -76,8 +77,9 @@ CREATE TABLE receipts (
     PRIMARY KEY (conversation_id, user_id)
 );
 
+-- No key and no index: a row is gone before its transaction ends, found by its place (append_entries).
 CREATE TABLE outbox (
-    id uuid PRIMARY KEY,
+    id uuid NOT NULL,
     aggregatetype text NOT NULL,
     aggregateid text NOT NULL,
     type text NOT NULL,

@@ -43,6 +43,10 @@ GRANT SELECT, INSERT, UPDATE ON cdc_heartbeat TO chat_cdc;
 -- append_entries would be planned anew at every call, at twice its cost (docs/benchmarks.md).
 ALTER ROLE chat_api SET plan_cache_mode = force_generic_plan;
 ALTER ROLE chat_api SET jit = off;
+-- Every query of the API looks up keys. Statistics of a table that has just grown must not turn one into a scan.
+ALTER ROLE chat_api SET enable_seqscan = off;
+ALTER ROLE chat_api SET enable_hashjoin = off;
+ALTER ROLE chat_api SET enable_mergejoin = off;
 """
 
 

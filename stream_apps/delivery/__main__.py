@@ -1,0 +1,58 @@
+"""`python -m stream_apps.delivery`: serves history, inbox and live streams over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from stream_apps.delivery.app import create_app
+from stream_apps.delivery.settings import Settings
+from stream_apps.delivery.state import State
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which waits for open connections before it tells the app to stop: streams must end first."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        state: State | None = getattr(self._app.state, "delivery", None)
+        if state is not None:
+            state.streams.end_all()
+        await super().shutdown(sockets)
+
+
+def main() -> None:
+    """The command. SIGTERM and SIGINT end the streams and the requests in flight, then the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stream_apps.delivery",
+        description=__doc__,
+        epilog="Settings are environment variables named CHAT4ALL_…; docs/operations.md lists them.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
+    parser.add_argument("--port", type=int, default=8001, help="port to listen on [%(default)s]")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    app = create_app(Settings())
+    config = uvicorn.Config(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    Server(config, app).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Wires delivery: the one place that knows all its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from joserfc.jwk import KeySet
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from schemas.tokens import TokenVerifier
+from stream_apps.breaker import Breaker
+from stream_apps.delivery import health, routes, stream_routes
+from stream_apps.delivery.errors import register_error_handlers
+from stream_apps.delivery.live.bases import Bases
+from stream_apps.delivery.live.hub import Hub, RedisAddress
+from stream_apps.delivery.live.session import SessionParts
+from stream_apps.delivery.live.streams import Streams
+from stream_apps.delivery.reads import Reads
+from stream_apps.delivery.security import read_public_keys
+from stream_apps.delivery.settings import Settings
+from stream_apps.delivery.state import State
+from stream_apps.delivery.tables import Tables
+from stream_apps.delivery.telemetry import HttpMetrics, ReadMetrics, RequestMetrics, StreamMetrics
+from stream_apps.log_reader import LogReader
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. It starts whether or not Redis and Postgres are there. Raises OSError, ValueError if the
+    key file cannot be read."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    parts = _Parts(
+        settings=settings,
+        registry=registry,
+        keys=read_public_keys(settings.jwks_file),
+        read_metrics=ReadMetrics(registry),
+        stream_metrics=StreamMetrics(registry),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        log = LogReader(
+            settings.connection_arguments(),
+            max_connections=settings.database_connections,
+            timeout_seconds=settings.database_timeout_seconds,
+        )
+        breaker = Breaker(retry_seconds=settings.redis_retry_seconds)
+        hub = Hub(
+            RedisAddress(settings.redis_host, settings.redis_port, settings.redis_password.get_secret_value()),
+            timeout_seconds=settings.redis_timeout_seconds,
+            breaker=breaker,
+            metrics=parts.stream_metrics,
+        )
+        async with _create_redis(settings) as redis, log:
+            tables = Tables(redis, breaker=breaker, metrics=parts.read_metrics)
+            app.state.delivery = state = _assemble(parts, tables, log, hub)
+            hub.start()
+            state.streams.start()
+            try:
+                yield
+            finally:
+                await state.streams.close()
+                await hub.close()
+
+    app = FastAPI(
+        title="Chat4All delivery",
+        summary="Everything that a client can read, once or live.",
+        version="0.1.0",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
+    register_error_handlers(app)
+    for router in (routes.router, stream_routes.router, health.router):
+        app.include_router(router)
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    settings: Settings
+    registry: CollectorRegistry
+    keys: KeySet
+    read_metrics: ReadMetrics
+    stream_metrics: StreamMetrics
+
+
+def _create_redis(settings: Settings) -> Redis:
+    """A client that gives up soon and tries once: Postgres can answer too."""
+    return Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value() or None,
+        socket_timeout=settings.redis_timeout_seconds,
+        socket_connect_timeout=settings.redis_timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+def _assemble(parts: _Parts, tables: Tables, log: LogReader, hub: Hub) -> State:
+    settings = parts.settings
+    reads = Reads(tables, log, parts.read_metrics)
+    session_parts = SessionParts(
+        hub=hub,
+        reads=reads,
+        bases=Bases(tables, lifetime_seconds=settings.cursor_lifetime_seconds),
+        metrics=parts.stream_metrics,
+        queue_events=settings.stream_queue_events,
+        comment_seconds=settings.stream_comment_seconds,
+        proof_seconds=settings.stream_proof_seconds,
+    )
+    return State(
+        tables=tables,
+        log=log,
+        reads=reads,
+        streams=Streams(session_parts),
+        verifier=TokenVerifier(parts.keys, issuer=settings.issuer),
+        registry=parts.registry,
+    )

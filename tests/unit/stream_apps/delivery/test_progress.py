@@ -1,0 +1,98 @@
+"""Every event once and in order, whatever comes twice, early, late or not at all."""
+
+from __future__ import annotations
+
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_apps.delivery.live.cursors import CursorWriter, Scope
+from stream_apps.delivery.live.progress import Progress
+
+ID = str(uuid.uuid4())
+
+
+def following(after_seq: int = 0) -> Progress:
+    return Progress(CursorWriter(Scope.EVERY_CONVERSATION, {ID: after_seq}))
+
+
+def test_the_next_event_is_told_and_a_duplicate_is_not() -> None:
+    progress = following(4)
+    assert progress.take_live(ID, 4) is None
+    assert progress.take_live(ID, 5) is not None
+    assert progress.take_live(ID, 5) is None
+    assert progress.told_seq(ID) == 5
+    assert not progress.behind
+
+
+def test_an_event_too_far_waits_until_the_hole_is_read() -> None:
+    progress = following(4)
+    assert progress.take_live(ID, 7) is None
+    assert progress.take_live(ID, 5) is None, "what is live is left out while something is missing"
+    assert dict(progress.behind) == {ID: 7}
+    assert [progress.take_read(ID, seq) is not None for seq in (5, 6, 7)] == [True, True, True]
+    assert not progress.behind
+    assert progress.take_live(ID, 8) is not None
+
+
+def test_reading_may_go_further_than_what_was_known() -> None:
+    progress = following(0)
+    progress.learn(ID, 2)
+    assert [progress.take_read(ID, seq) is not None for seq in (1, 2, 3)] == [True, True, True]
+    assert progress.take_live(ID, 3) is None
+    assert progress.take_live(ID, 4) is not None
+
+
+def test_what_is_given_up_is_behind_no_more() -> None:
+    progress = following(4)
+    progress.take_live(ID, 9)
+    progress.skip(ID)
+    assert not progress.behind
+    assert progress.told_seq(ID) == 9
+    assert progress.take_live(ID, 10) is not None
+
+
+def test_a_conversation_that_is_not_followed_is_passed_over() -> None:
+    progress = following()
+    other = str(uuid.uuid4())
+    assert progress.take_live(other, 1) is None
+    assert not progress.is_following(other)
+    progress.follow(other, after_seq=2)
+    assert progress.take_live(other, 3) is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["live", "lose", "read", "again", "check"]), st.integers(1, 5)), max_size=60))
+def test_every_event_is_told_once_and_in_order(steps: list[tuple[str, int]]) -> None:
+    """The log grows; live events arrive, get lost or come again; reads happen at any time."""
+    progress = following()
+    told: list[int] = []
+    log = 0
+
+    def read(limit: int) -> None:
+        after_seq = progress.told_seq(ID)
+        for seq in range(after_seq + 1, min(after_seq + limit, log) + 1):
+            if progress.take_read(ID, seq):
+                told.append(seq)
+
+    for step, number in steps:
+        if step == "live":
+            for _ in range(number):
+                log += 1
+                if progress.take_live(ID, log):
+                    told.append(log)
+        elif step == "lose":
+            log += number
+        elif step == "again":
+            for seq in range(max(1, log - number), log + 1):
+                if progress.take_live(ID, seq):
+                    told.append(seq)
+        elif step == "check":
+            progress.learn(ID, log)
+        elif progress.behind:
+            read(number)
+    progress.learn(ID, log)
+    while progress.behind:
+        read(3)
+    assert told == list(range(1, log + 1))
+    assert progress.told_seq(ID) == log

@@ -1,0 +1,166 @@
+"""A session between a hub that never waits and a client: what is told, in which order, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from schemas.tokens import Principal
+from stream_apps.delivery.live.cursors import Scope
+from stream_apps.delivery.live.session import Session, SessionParts
+from stream_apps.delivery.sse import encode_event
+from stream_apps.delivery.telemetry import StreamMetrics
+from stream_apps.log_reader import LogEntry, LogUnavailable
+
+ID = str(uuid.uuid4())
+QUEUE_EVENTS = 40
+
+
+@dataclass
+class Log:
+    """One conversation's log, as Reads would read it."""
+
+    seqs: list[int] = field(default_factory=list)
+    is_up: bool = True
+    reading: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read_after(self, conversation_id: str, *, after_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
+        found = [LogEntry(seq, "", "MessageSent", b"%d" % seq) for seq in self.seqs if seq > after_seq][:limit]
+        self.reading.set()
+        await self.may_answer.wait()
+        if not self.is_up:
+            raise LogUnavailable
+        return found
+
+
+def make_session(log: Log, *, lifetime_seconds: float = 60, proof_seconds: float = 0) -> Session:
+    parts = SessionParts(
+        hub=cast(Any, None),
+        reads=cast(Any, log),
+        bases=cast(Any, None),
+        metrics=StreamMetrics(CollectorRegistry()),
+        queue_events=QUEUE_EVENTS,
+        comment_seconds=15,
+        proof_seconds=proof_seconds,
+    )
+    principal = Principal(ID, "c", frozenset(), expires_at=time.time() + lifetime_seconds)
+    return Session(principal, Scope.ONE_CONVERSATION, parts)
+
+
+async def begin(session: Session, *, at: int, head: int | None = None) -> None:
+    session.begin({ID: at}, {ID: at if head is None else head}, base=None, is_resumed=False, is_lost=False)
+    await session.store_base()
+
+
+def happen(session: Session, *seqs: int) -> None:
+    for seq in seqs:
+        session.on_event(ID, seq, encode_event("MessageSent", b"%d" % seq))
+
+
+async def take(session: Session, count: int) -> list[str]:
+    """The data of the stream's events after `ready`: the seqs of messages."""
+    told: list[str] = []
+    async with asyncio.timeout(5):
+        while len(told) < count:
+            chunk = await session.next_chunk()
+            assert chunk is not None
+            lines = chunk.decode().split("\n")
+            told += [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+            told = [data for data in told if "resumed" not in data]
+    return told
+
+
+def answering(*seqs: int) -> Log:
+    log = Log(list(seqs))
+    log.may_answer.set()
+    return log
+
+
+async def test_live_events_are_told_in_one_chunk_when_they_come_together() -> None:
+    session = make_session(answering())
+    await begin(session, at=3)
+    await session.next_chunk()
+    happen(session, 4, 5, 5, 6)
+    chunk = await session.next_chunk()
+    assert chunk is not None
+    assert chunk.count(b"event: MessageSent") == 3
+
+
+async def test_an_event_that_comes_while_the_positions_are_read_is_not_lost() -> None:
+    session = make_session(answering(4))
+    happen(session, 4)
+    await begin(session, at=3)
+    assert await take(session, 1) == ["4"]
+
+
+async def test_what_is_missing_is_read_before_anything_later_is_told() -> None:
+    session = make_session(answering(4, 5, 6, 7))
+    await begin(session, at=3)
+    happen(session, 6, 7)
+    assert await take(session, 4) == ["4", "5", "6", "7"]
+    happen(session, 7, 8)
+    assert await take(session, 1) == ["8"]
+
+
+async def test_events_that_come_during_a_read_are_neither_lost_nor_told_twice() -> None:
+    log = Log([4, 5])
+    session = make_session(log)
+    await begin(session, at=3, head=5)
+    await log.reading.wait()
+    log.seqs += [6, 7]
+    happen(session, 6, 7)
+    log.may_answer.set()
+    assert await take(session, 4) == ["4", "5", "6", "7"]
+
+
+async def test_a_long_backlog_is_told_without_overflow() -> None:
+    session = make_session(answering(*range(1, 301)))
+    await begin(session, at=0, head=300)
+    assert await take(session, 300) == [str(seq) for seq in range(1, 301)]
+    assert not session.ended.done()
+
+
+async def test_a_hole_that_cannot_be_read_is_told_as_a_gap_and_the_stream_goes_on() -> None:
+    log = answering()
+    log.is_up = False
+    session = make_session(log)
+    await begin(session, at=3)
+    happen(session, 6)
+    gap, *_ = await take(session, 1)
+    assert '"after_seq": 3' in gap
+    happen(session, 7)
+    assert await take(session, 1) == ["7"]
+
+
+async def test_a_hole_that_the_log_does_not_fill_is_a_gap() -> None:
+    session = make_session(answering())
+    await begin(session, at=3)
+    happen(session, 6)
+    (gap,) = await take(session, 1)
+    assert '"reason": "missing"' in gap
+
+
+async def test_a_client_that_does_not_take_its_events_is_cut_off() -> None:
+    session = make_session(answering())
+    await begin(session, at=0)
+    happen(session, *range(1, QUEUE_EVENTS + 1))
+    assert session.ended.result() == "slow_client"
+    assert await session.next_chunk() is None
+
+
+async def test_a_session_ends_with_its_token_after_what_was_told() -> None:
+    session = make_session(answering())
+    await begin(session, at=0)
+    happen(session, 1)
+    session.tick(now=time.time() + 59)
+    assert not session.ended.done()
+    session.tick(now=time.time() + 61)
+    assert session.ended.result() == "token_expired"
+    assert b"event: MessageSent" in (await session.next_chunk() or b"")
+    assert await session.next_chunk() is None
