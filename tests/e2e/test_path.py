@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from infra.local.stack import Stack
 
+from infra.local.stack import Stack
 from ingest_api.log_writer import APPEND, append_arguments, new_entry
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import CONVERSATION_EVENTS
