@@ -72,7 +72,7 @@ def test_a_token_of_another_type_is_refused(key: ECKey) -> None:
 
 
 def test_a_signature_by_another_key_is_refused(key: ECKey) -> None:
-    other = ECKey.generate_key("P-256", parameters={"kid": key.kid})
+    other = ECKey.generate_key("P-256", parameters={"kid": str(key.kid)})
     with pytest.raises(InvalidToken):
         verifier(key).verify(sign(other))
 
