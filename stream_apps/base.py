@@ -8,6 +8,7 @@ it again, and Kafka brings the records again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, Protocol
 
 import faust
 from aiokafka.errors import KafkaError
-from redis.exceptions import BusyLoadingError, ReadOnlyError
+from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -33,10 +34,29 @@ logger = logging.getLogger(__name__)
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, LogUnavailable, KafkaError)
 """What is raised when something is away: retried for as long as it takes."""
 
+PASSING_REPLIES = (
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+)
+"""How Redis' errors begin that say that it cannot take writes just now."""
+
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
-BATCH_RECORDS = 4000
-"""About how many records one call of the handler takes at most."""
+WATCH_SECONDS = 1.0
+
+# What a process holds in memory is bounded by these: the chunks in the buffer, one batch, and what one fetch brings.
+CHUNK_RECORDS = 1000
+CHUNK_BYTES = 256 * 1024
+BUFFERED_CHUNKS = 32
+BATCH_RECORDS = 1000
+"""A batch takes no further chunk when it has this many records. Redis does nothing else meanwhile: some 10 ms."""
 
 EXIT_STATUS = 70
 """The process' exit status when there is no way on (EX_SOFTWARE of sysexits.h)."""
@@ -45,23 +65,25 @@ Handler = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class Watchdog:
-    """Notices an agent that stalls without dying. It is fed with every applied batch, and with every retry, since
-    waiting for something that is away is no stall."""
+    """Notices an app that stalls without dying: records wait, and nothing is committed."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._fed = clock()
+        self._since = clock()
+        self._committed = -1
 
-    def feed(self) -> None:
-        """There was progress, or a known reason for none."""
-        self._fed = self._clock()
+    def excuse(self) -> None:
+        """There is a known reason for no progress: waiting for something that is away is no stall."""
+        self._since = self._clock()
 
-    def is_stalled(self, lag: int) -> bool:
-        """Whether records have waited for too long. No lag is progress too."""
-        if lag <= 0:
-            self.feed()
-        return self._clock() - self._fed > self._seconds
+    def is_stalled(self, *, lag: int, committed: int) -> bool:
+        """Whether it has lasted too long. `committed` is the sum of the committed offsets: any change of it is
+        progress (a rebalance changes it too), and so is no lag."""
+        if lag <= 0 or committed != self._committed:
+            self._since = self._clock()
+            self._committed = committed
+        return self._clock() - self._since > self._seconds
 
 
 class Part(Protocol):
@@ -74,7 +96,15 @@ class Part(Protocol):
 class StreamApp(faust.App):
     """A Faust app as every stream app needs it: one consumer group, chunks, no Faust tables, no web server."""
 
-    def __init__(self, name: str, settings: StreamSettings, *, parts: Sequence[Part], watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: StreamSettings,
+        *,
+        parts: Sequence[Part],
+        metrics: StreamMetrics,
+        watchdog: Watchdog,
+    ) -> None:
         super().__init__(
             f"chat4all-{name}",
             broker=[f"kafka://{address}" for address in settings.kafka_bootstrap.split(",")],
@@ -87,12 +117,14 @@ class StreamApp(faust.App):
             broker_session_timeout=6.0,
             broker_heartbeat_interval=1.5,
             broker_commit_interval=1.0,
-            broker_max_poll_records=BATCH_RECORDS,
-            stream_buffer_maxsize=32768,
+            broker_max_poll_records=CHUNK_RECORDS,
+            consumer_max_fetch_size=CHUNK_BYTES,
+            stream_buffer_maxsize=BUFFERED_CHUNKS,
             stream_wait_empty=True,
         )
         self.transport = ChunkTransport(self.conf.broker_consumer, self)
         self._parts = parts
+        self._metrics = metrics
         self._watchdog = watchdog
         self.task(self._watch)
 
@@ -108,22 +140,26 @@ class StreamApp(faust.App):
         for part in reversed(self._parts):
             await part.close()
 
-    def lag(self) -> int:
-        """Records that Kafka has shown for this process's partitions and that it has not committed."""
+    def lag_and_committed(self) -> tuple[int, int]:
+        """Records that Kafka has shown for this process's partitions and that it has not committed, and the sum of the
+        offsets that it has."""
         consumer = self.consumer
-        return sum(
-            max(0, (consumer.highwater(partition) or 0) - (consumer._committed_offset[partition] or 0))
-            for partition in consumer.assignment()
-            if consumer._committed_offset[partition] is not None
-        )
+        lag = committed = 0
+        for partition in consumer.assignment():
+            offset = consumer._committed_offset[partition] or 0
+            lag += max(0, (consumer.highwater(partition) or 0) - offset)
+            committed += offset
+        return lag, committed
 
     async def _watch(self) -> None:
         while not self.should_stop:
-            await self.sleep(1.0)
-            if not self.rebalancing and self._watchdog.is_stalled(self.lag()):
-                logger.critical(
-                    "%d records wait and nothing has been applied for too long; the process ends", self.lag()
-                )
+            await self.sleep(WATCH_SECONDS)
+            if self.rebalancing or self.should_stop:
+                continue
+            lag, committed = self.lag_and_committed()
+            self._metrics.lag_records.set(lag)
+            if self._watchdog.is_stalled(lag=lag, committed=committed):
+                logger.critical("%d records wait, and nothing has been committed for too long; the process ends", lag)
                 end_process()
 
 
@@ -136,18 +172,29 @@ def add_agent(app: StreamApp, topic: Topic, handler: Handler, metrics: StreamMet
         queue = stream.channel.queue
         async for event in stream.noack().events():
             events = [event]
-            count = len(event.value)
+            count = len(event.value.records)
             while count < BATCH_RECORDS and not queue.empty():
-                events.append(queue.get_nowait())
-                count += len(events[-1].value)
-            await _apply(handler, [record for taken in events for record in taken.value], metrics, watchdog)
-            for taken in events:
-                taken.ack()
+                waiting = queue.get_nowait()
+                # Faust checks this for what comes through the stream. What was fetched before a rebalance comes again.
+                if waiting.message.generation_id == app.consumer_generation_id:
+                    events.append(waiting)
+                    count += len(waiting.value.records)
+            records = [record for taken in events for record in taken.value.records]
+            if await _apply(app, handler, records, metrics, watchdog):
+                for taken in events:
+                    taken.ack()
+            else:
+                for taken in events:
+                    app.consumer.abandon(taken.message)
 
     app.agent(source, name=f"{app.conf.id}-agent", concurrency=1)(consume)
 
 
-async def _apply(handler: Handler, records: Sequence[Record], metrics: StreamMetrics, watchdog: Watchdog) -> None:
+async def _apply(
+    app: StreamApp, handler: Handler, records: Sequence[Record], metrics: StreamMetrics, watchdog: Watchdog
+) -> bool:
+    """Whether the records are applied. If not, the partitions are about to go to someone else, or the app stops, while
+    something is away."""
     started = time.perf_counter()
     metrics.records_total.inc(len(records))
     metrics.batch_records.observe(len(records))
@@ -155,20 +202,34 @@ async def _apply(handler: Handler, records: Sequence[Record], metrics: StreamMet
     while True:
         try:
             await handler(records)
-        except PASSING as error:
+        except Exception as error:
+            if not is_passing(error):
+                logger.critical("these %d records cannot be applied; the process ends", len(records), exc_info=True)
+                end_process()
+            if not app.flow_control.is_active():
+                logger.warning("giving %d records back: %s: %s", len(records), type(error).__name__, error)
+                return False
             metrics.retries_total.inc()
             logger.warning("retrying %d records: %s: %s", len(records), type(error).__name__, error)
-            watchdog.feed()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            watchdog.excuse()
+            await _pause(app, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        except Exception:
-            logger.critical("these %d records cannot be applied; the process ends", len(records), exc_info=True)
-            end_process()
         else:
             break
-    watchdog.feed()
     metrics.apply_seconds.observe(time.perf_counter() - started)
     metrics.last_progress.set_to_current_time()
+    return True
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the error says that something is away, or cannot take writes just now."""
+    return isinstance(error, PASSING) or (isinstance(error, ResponseError) and str(error).startswith(PASSING_REPLIES))
+
+
+async def _pause(app: StreamApp, seconds: float) -> None:
+    """Ends early when Faust stops the flow: it then waits for what is being applied."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(app.consumer.suspend_flow.wait(), seconds)
 
 
 def end_process() -> NoReturn:

@@ -28,6 +28,9 @@ class StreamMetrics:
         self.dead_letters_total = Counter(
             f"{app}_dead_letters_total", "Records that could never be applied.", registry=registry
         )
+        self.lag_records = Gauge(
+            f"{app}_lag_records", "Records of this process's partitions that are not committed.", registry=registry
+        )
         self.last_progress = Gauge(
             f"{app}_last_batch_timestamp_seconds", "When the last batch was applied.", registry=registry
         )

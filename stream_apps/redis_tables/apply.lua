@@ -21,6 +21,10 @@ for c = 1, #KEYS, 4 do
         if event_seq <= seq then
             duplicates = duplicates + 1
         elseif event_seq == seq + 1 then
+            if not held and applied == 0 then
+                -- What is left of tables whose head was lost would refuse these entries.
+                redis.call('DEL', timeline, participants)
+            end
             local kind, id, payload, effects = ARGV[e + 1], ARGV[e + 2], ARGV[e + 3], ARGV[e + 4]
             redis.call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0',
                 'type', kind, 'id', id, 'data', payload)

@@ -105,12 +105,12 @@ class RedisTables:
         return bool(await self._rebuild(_keys(snapshot.conversation_id), arguments))
 
     async def join(self, joins: Sequence[Join]) -> list[str]:
-        incomplete: dict[str, None] = {}
-        for join in joins:
-            key = redis_keys.user_conversations_key(join.user_id)
-            if not await self._join([key], [join.conversation_id, join.joined_seq]):
-                incomplete[join.user_id] = None
-        return list(incomplete)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for join in joins:
+                key = redis_keys.user_conversations_key(join.user_id)
+                await self._join([key], [join.conversation_id, join.joined_seq], client=pipeline)
+            answers = await pipeline.execute()
+        return list(dict.fromkeys(join.user_id for join, done in zip(joins, answers, strict=True) if not done))
 
     async def build_user(self, user_id: str, conversations: Mapping[str, int]) -> None:
         key = redis_keys.user_conversations_key(user_id)

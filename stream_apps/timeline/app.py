@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -11,6 +11,7 @@ from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.log_reader import LogReader
+from stream_apps.redis_tables.connection import PackingConnection
 from stream_apps.redis_tables.tables import RedisTables
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
@@ -52,7 +53,8 @@ def create_app(settings: StreamSettings) -> StreamApp:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     metrics = TimelineMetrics(registry)
-    redis = Redis(
+    connections: ConnectionPool = ConnectionPool(
+        PackingConnection,
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password.get_secret_value() or None,
@@ -60,6 +62,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
+    redis = Redis.from_pool(connections)
     log = LogReader(settings.database_arguments() | {"application_name": "chat4all timeline"}, max_connections=2)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
     watchdog = Watchdog(settings.watchdog_seconds)
@@ -67,6 +70,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
         "timeline",
         settings,
         parts=[MetricsServer(settings.metrics_port, registry), RedisPart(redis), log, dead_letters],
+        metrics=metrics,
         watchdog=watchdog,
     )
     timeline = Timeline(RedisTables(redis), log, dead_letters, metrics)

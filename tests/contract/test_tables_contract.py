@@ -211,3 +211,16 @@ async def test_a_user_in_no_conversation_has_a_complete_table(reading: Reading) 
     user_id = str(uuid.uuid4())
     await reading.tables.build_user(user_id, {})
     assert await reading.find_user(user_id) == {}
+
+
+async def test_what_is_left_of_a_table_without_its_head_is_no_hindrance(conversation_id: str, stack: Stack) -> None:
+    async with Redis(port=stack.ports.redis, password=stack.secrets.redis) as redis:
+        reading = RedisReading(redis)
+        await reading.tables.apply({conversation_id: [event(1), event(2), event(3)]})
+        await redis.delete(redis_keys.head_key(conversation_id))
+        assert await reading.tables.apply({conversation_id: [event(1), event(2)]}) == {
+            conversation_id: Applied(2, 0, None)
+        }
+        held = await reading.find(conversation_id)
+        assert held is not None
+        assert [entry[0] for entry in held.timeline] == [1, 2]

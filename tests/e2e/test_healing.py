@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import redis.asyncio as redis_client
-from infra.local.stack import Stack
 
+from infra.local.stack import Stack
 from tests.chat_client import ChatClient
 from tests.conftest import ROOT
 from tests.e2e.test_path import take_until, texts

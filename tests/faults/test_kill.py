@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from infra.local.stack import Stack
 
+from infra.local.stack import Stack
 from tests.chat_client import ChatClient, User
 
 ROUNDS = int(os.environ.get("CHAT4ALL_FAULT_ROUNDS", "1"))
