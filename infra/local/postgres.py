@@ -59,13 +59,14 @@ def choose_account(state_dir: Path) -> Account:
         "--ambient-caps=+dac_read_search",
         "--securebits=+no_setuid_fixup",
     )
-    postgres = binaries() / "postgres"
+    # initdb, because it loads a library from beside it: being found is not enough to be able to run.
+    initdb = binaries() / "initdb"
     for prefix in (plain, plain + capability):
-        can_run = _succeeds([*prefix, str(postgres), "--version"])
+        can_run = _succeeds([*prefix, str(initdb), "--version"])
         if can_run and _succeeds([*prefix, _tool("test"), "-x", str(state_dir)]):
             return Account(prefix=prefix, user=user)
     raise StackError(
-        f"PostgreSQL does not run as root, and the user {UNPRIVILEGED_USER} cannot reach {postgres} or {state_dir}."
+        f"PostgreSQL does not run as root, and the user {UNPRIVILEGED_USER} cannot reach {initdb} or {state_dir}."
         " Move the checkout to a folder that everyone may pass (such as /srv), or run as an ordinary user."
     )
 

@@ -81,11 +81,11 @@ def start_postgres() -> Iterator[Server]:
     state_dir.chmod(0o755)
     account = choose_account(state_dir)
     data_dir = state_dir / "postgres" / "data"
-    initialize(account, data_dir, owner_password=password)
     command = server_command(account, root=ROOT, data_dir=data_dir, port=port)
     server = Server(command, port, password, _is_postgres_up)
-    server.start()
     try:
+        initialize(account, data_dir, owner_password=password)
+        server.start()
         same = SecretStr(password)
         migrate(
             MigrationSettings(
