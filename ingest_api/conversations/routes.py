@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from ingest_api.command_route import CommandRoute
 from ingest_api.conversations import commands
 from ingest_api.conversations.model import CreateConversation, CreatedConversation
 from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
@@ -13,7 +14,7 @@ from ingest_api.security.principals import Caller, InsufficientScope, Unauthenti
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
 
-router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
+router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations", tags=["conversations"])
 
 
 @router.post(

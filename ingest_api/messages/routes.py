@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
+from ingest_api.command_route import CommandRoute
 from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.log_writer import EventIdTaken, OutcomeUnknown, UnknownReply, WriterSaturated
 from ingest_api.messages import commands
@@ -15,7 +16,7 @@ from ingest_api.security.principals import Caller, InsufficientScope, Unauthenti
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
 
-router = APIRouter(prefix="/v1/conversations/{conversation_id}/messages", tags=["messages"])
+router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversation_id}/messages", tags=["messages"])
 
 
 @router.post(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from ingest_api.command_route import CommandRoute
 from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.state import Chat
 from ingest_api.users import commands
 from ingest_api.users.model import RegisteredUser, RegisterUser
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(route_class=CommandRoute, prefix="/v1/users", tags=["users"])
 
 
 @router.post(
