@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 MAX_TITLE_LENGTH = 200
 MAX_TEXT_LENGTH = 16_000
+MAX_URL_LENGTH = 2_000
+MAX_FILE_NAME_LENGTH = 255
 
 
 class Event(BaseModel):
@@ -37,8 +39,24 @@ class TextBody(BaseModel):
     text: str = Field(min_length=1, max_length=MAX_TEXT_LENGTH)
 
 
+class FileBody(BaseModel):
+    """An attachment by reference: where the file is, and how to tell that it is the one that was meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["file"]
+    url: str = Field(min_length=1, max_length=MAX_URL_LENGTH)
+    name: str = Field(min_length=1, max_length=MAX_FILE_NAME_LENGTH)
+    size: int = Field(ge=0, description="Bytes.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+MessageBody = Annotated[TextBody | FileBody, Field(discriminator="type")]
+Role = Literal["member", "admin"]
+
+
 class ConversationCreated(Event):
-    """A conversation began, with these participants (the creator is one of them). Always seq 1."""
+    """A conversation began, with these participants (the creator is one of them, and its admin). Always seq 1."""
 
     type: Literal["ConversationCreated"]
     title: str | None = Field(default=None, max_length=MAX_TITLE_LENGTH)
@@ -50,20 +68,94 @@ class MessageSent(Event):
 
     type: Literal["MessageSent"]
     message_id: UUID
-    body: TextBody
+    body: MessageBody
     reply_to: UUID | None = None
 
 
-AnyEvent = Annotated[ConversationCreated | MessageSent, Field(discriminator="type")]
+class MessageEdited(Event):
+    """A message has another body from now on."""
+
+    type: Literal["MessageEdited"]
+    message_id: UUID
+    body: MessageBody
+
+
+class MessageDeleted(Event):
+    """A message is to be shown no longer. (The log keeps what was written.)"""
+
+    type: Literal["MessageDeleted"]
+    message_id: UUID
+
+
+class ParticipantJoined(Event):
+    """`actor_id` brought `user_id` into the conversation; it sees what comes from this seq on."""
+
+    type: Literal["ParticipantJoined"]
+    user_id: UUID
+    role: Role
+
+
+class ParticipantLeft(Event):
+    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees."""
+
+    type: Literal["ParticipantLeft"]
+    user_id: UUID
+
+
+class TitleChanged(Event):
+    """The conversation has another title; none, if `title` is null."""
+
+    type: Literal["TitleChanged"]
+    title: str | None = Field(max_length=MAX_TITLE_LENGTH)
+
+
+class ReceiptAdvanced(BaseModel):
+    """How far a participant has received and read. No log entry, so it has no seq of its own: both numbers are maxima
+    that only ever grow, and a reader keeps the larger ones."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: Literal["ReceiptAdvanced"]
+    event_id: UUID
+    conversation_id: UUID
+    user_id: UUID
+    delivered_seq: int = Field(ge=0)
+    read_seq: int = Field(ge=0)
+    created_at: datetime
+
+
+LogEvent = (
+    ConversationCreated
+    | MessageSent
+    | MessageEdited
+    | MessageDeleted
+    | ParticipantJoined
+    | ParticipantLeft
+    | TitleChanged
+)
 
 EVENT_TYPES: dict[str, type[Event]] = {
     "ConversationCreated": ConversationCreated,
     "MessageSent": MessageSent,
+    "MessageEdited": MessageEdited,
+    "MessageDeleted": MessageDeleted,
+    "ParticipantJoined": ParticipantJoined,
+    "ParticipantLeft": ParticipantLeft,
+    "TitleChanged": TitleChanged,
 }
+"""The types of log entries, which are the records of conversation.events."""
 
-_ANY_EVENT: TypeAdapter[ConversationCreated | MessageSent] = TypeAdapter(AnyEvent)
+RECEIPT_EVENT_TYPES: dict[str, type[ReceiptAdvanced]] = {"ReceiptAdvanced": ReceiptAdvanced}
+"""The records of receipt.events."""
+
+_LOG_EVENT: TypeAdapter[LogEvent] = TypeAdapter(Annotated[LogEvent, Field(discriminator="type")])
 
 
-def parse_event(payload: bytes | str) -> ConversationCreated | MessageSent:
-    """The event in a payload of a known type. Raises pydantic.ValidationError."""
-    return _ANY_EVENT.validate_json(payload)
+def parse_event(payload: bytes | str) -> LogEvent:
+    """The event in a log entry's payload. Raises pydantic.ValidationError."""
+    return _LOG_EVENT.validate_json(payload)
+
+
+def parse_receipt(payload: bytes | str) -> ReceiptAdvanced:
+    """The event in a record of receipt.events. Raises pydantic.ValidationError."""
+    return ReceiptAdvanced.model_validate_json(payload)

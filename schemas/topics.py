@@ -44,6 +44,23 @@ CONVERSATION_EVENTS_DEAD_LETTER = Topic(
     purpose="Records of conversation.events that could never be applied, with the reason in their headers.",
 )
 
+RECEIPT_EVENTS = Topic(
+    name="receipt.events",
+    key="conversation:{conversation_id}",
+    partitions=PARTITIONS,
+    retention_ms=7 * DAY_MS,
+    purpose="How far each participant has received and read; only ever growing maxima.",
+    config={"message.timestamp.type": "LogAppendTime"},
+)
+
+RECEIPT_EVENTS_DEAD_LETTER = Topic(
+    name="receipt.events.dead-letter",
+    key="conversation:{conversation_id}",
+    partitions=1,
+    retention_ms=30 * DAY_MS,
+    purpose="Records of receipt.events that could never be applied, with the reason in their headers.",
+)
+
 HEARTBEAT_TABLE = Topic(
     name=f"{CONNECTOR_TOPIC_PREFIX}.public.cdc_heartbeat",
     key="the row's primary key",
@@ -60,4 +77,11 @@ CONNECTOR_HEARTBEAT = Topic(
     purpose="Debezium's own heartbeat records.",
 )
 
-TOPICS = (CONVERSATION_EVENTS, CONVERSATION_EVENTS_DEAD_LETTER, HEARTBEAT_TABLE, CONNECTOR_HEARTBEAT)
+TOPICS = (
+    CONVERSATION_EVENTS,
+    CONVERSATION_EVENTS_DEAD_LETTER,
+    RECEIPT_EVENTS,
+    RECEIPT_EVENTS_DEAD_LETTER,
+    HEARTBEAT_TABLE,
+    CONNECTOR_HEARTBEAT,
+)

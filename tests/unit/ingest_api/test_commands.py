@@ -40,7 +40,8 @@ def test_a_messages_entry_is_a_payload_that_tells_the_same(text: str, reply_to: 
     )
     event = parse_event(as_stored(entry.tail))
     assert isinstance(event, MessageSent)
-    assert (event.body.text, event.reply_to, str(event.message_id)) == (text, reply_to, MESSAGE_ID)
+    assert event.body.model_dump() == {"type": "text", "text": text}
+    assert (event.reply_to, str(event.message_id)) == (reply_to, MESSAGE_ID)
     assert (entry.event_id, entry.reply_to) == (MESSAGE_ID, str(reply_to) if reply_to else None)
 
 

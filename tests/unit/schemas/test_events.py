@@ -11,9 +11,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from schemas.events import EVENT_TYPES, MessageSent, parse_event
+from schemas.events import EVENT_TYPES, RECEIPT_EVENT_TYPES, MessageSent, TextBody, parse_event, parse_receipt
 from schemas.json_schemas import FOLDER, json_schema_texts
-from schemas.topics import CONVERSATION_EVENTS, CONVERSATION_EVENTS_DEAD_LETTER, TOPICS
+from schemas.topics import CONNECTOR_HEARTBEAT, CONVERSATION_EVENTS, HEARTBEAT_TABLE, RECEIPT_EVENTS, TOPICS
 
 
 def message_sent(**changes: object) -> dict[str, object]:
@@ -34,7 +34,46 @@ def message_sent(**changes: object) -> dict[str, object]:
 def test_a_payload_is_parsed_as_its_type() -> None:
     event = parse_event(json.dumps(message_sent()))
     assert isinstance(event, MessageSent)
-    assert (event.seq, event.body.text, event.reply_to) == (7, "hi", None)
+    assert (event.seq, event.body, event.reply_to) == (7, TextBody(type="text", text="hi"), None)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "fields"),
+    [
+        ("ConversationCreated", {"title": None, "participants": [str(uuid4())]}),
+        ("MessageEdited", {"message_id": str(uuid4()), "body": {"type": "text", "text": "hello"}}),
+        ("MessageDeleted", {"message_id": str(uuid4())}),
+        ("ParticipantJoined", {"user_id": str(uuid4()), "role": "member"}),
+        ("ParticipantLeft", {"user_id": str(uuid4())}),
+        ("TitleChanged", {"title": None}),
+    ],
+)
+def test_every_type_of_log_entry_is_parsed_as_itself(event_type: str, fields: dict[str, object]) -> None:
+    event = {**message_sent(type=event_type), **fields}
+    assert type(parse_event(json.dumps(event))) is EVENT_TYPES[event_type]
+    jsonschema.validate(event, json.loads((FOLDER / f"{event_type}.json").read_text()))
+
+
+def test_a_file_is_named_by_its_digest() -> None:
+    file = {"type": "file", "url": "https://files.test/a.png", "name": "a.png", "size": 5, "sha256": "0" * 64}
+    assert parse_event(json.dumps(message_sent(body=file))).seq == 7
+    with pytest.raises(ValidationError):
+        parse_event(json.dumps(message_sent(body={**file, "sha256": "none"})))
+
+
+def test_a_receipt_holds_two_maxima() -> None:
+    receipt = {
+        "type": "ReceiptAdvanced",
+        "event_id": str(uuid4()),
+        "conversation_id": str(uuid4()),
+        "user_id": str(uuid4()),
+        "delivered_seq": 4,
+        "read_seq": 3,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+    }
+    parsed = parse_receipt(json.dumps(receipt))
+    assert (parsed.delivered_seq, parsed.read_seq) == (4, 3)
+    jsonschema.validate(receipt, json.loads((FOLDER / "ReceiptAdvanced.json").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -63,9 +102,11 @@ def test_a_payload_satisfies_its_published_schema() -> None:
 
 def test_asyncapi_names_every_type_and_the_real_topics() -> None:
     document = yaml.safe_load((Path(FOLDER).parent / "asyncapi.yaml").read_text())
-    assert set(document["components"]["messages"]) == set(EVENT_TYPES)
+    assert set(document["components"]["messages"]) == {*EVENT_TYPES, *RECEIPT_EVENT_TYPES}
     assert set(document["channels"][CONVERSATION_EVENTS.name]["messages"]) == set(EVENT_TYPES)
-    assert set(document["channels"]) == {CONVERSATION_EVENTS.name, CONVERSATION_EVENTS_DEAD_LETTER.name}
+    assert set(document["channels"][RECEIPT_EVENTS.name]["messages"]) == set(RECEIPT_EVENT_TYPES)
+    internal = {HEARTBEAT_TABLE.name, CONNECTOR_HEARTBEAT.name}
+    assert set(document["channels"]) == {topic.name for topic in TOPICS} - internal
     envelope = document["components"]["schemas"]["Envelope"]
     assert set(envelope["properties"]["eventType"]["enum"]) == set(EVENT_TYPES)
     for name, message in document["components"]["messages"].items():
