@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from infra.local.stack import Stack
+from tests.benchmarks.cpu import CpuUse
 from tests.benchmarks.load import ConnectionPool, Latencies, request_head, run_open_loop
 from tests.chat_client import ChatClient, User
 
@@ -29,7 +30,8 @@ async def measure_latency(stack: Stack, *, rate: float, seconds: float, warm_up_
         ids = [await client.create_conversation(alice) for _ in range(CONVERSATIONS)]
     finally:
         await client.close()
-    await run_at_rate(stack, alice, ids, rate=rate, seconds=warm_up_seconds)
+    if warm_up_seconds:
+        await run_at_rate(stack, alice, ids, rate=rate, seconds=warm_up_seconds)
     return await run_at_rate(stack, alice, ids, rate=rate, seconds=seconds)
 
 
@@ -55,7 +57,9 @@ async def run_at_rate(stack: Stack, user: User, ids: list[str], *, rate: float, 
             _receive(session, stack.ports.delivery, user, ready, expected, intended_starts, received)
         )
         await asyncio.wait_for(ready.wait(), 10)
+        cpu = CpuUse.of(stack)
         generator = await run_open_loop(rate, seconds, send)
+        cpu_percent = cpu.percent_since()
         async with asyncio.timeout(60):
             duplicates = await receiving
     pool.close()
@@ -66,6 +70,7 @@ async def run_at_rate(stack: Stack, user: User, ids: list[str], *, rate: float, 
         "acknowledged_ms": acknowledged.milliseconds(),
         "received_ms": received.milliseconds(),
         "received_twice": duplicates,
+        "cpu_percent": cpu_percent,
         **generator,
     }
 

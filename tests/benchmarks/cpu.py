@@ -1,0 +1,40 @@
+"""What each program of a stack costs: its share of one core, with the processes that it started."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from infra.local.programs import PROGRAMS
+from infra.local.stack import Stack
+
+
+@dataclass(frozen=True)
+class CpuUse:
+    """A point in time to measure from."""
+
+    stack: Stack
+    at: float
+    seconds: dict[str, float]
+
+    @classmethod
+    def of(cls, stack: Stack) -> CpuUse:
+        """Now."""
+        return cls(stack, time.perf_counter(), _cpu_seconds(stack))
+
+    def percent_since(self) -> dict[str, float]:
+        """Program -> percent of one core, from then until now."""
+        elapsed = time.perf_counter() - self.at
+        now = _cpu_seconds(self.stack)
+        return {name: round(100 * (now[name] - before) / elapsed, 1) for name, before in self.seconds.items()}
+
+
+def _cpu_seconds(stack: Stack) -> dict[str, float]:
+    used: dict[str, float] = {}
+    for program in PROGRAMS:
+        leader = psutil.Process(stack.process_id(program.name))
+        processes = [leader, *leader.children(recursive=True)]
+        used[program.name] = sum(sum(process.cpu_times()[:2]) for process in processes)
+    return used
