@@ -4,7 +4,6 @@ and the tables of docs/benchmarks.md."""
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime
 import json
 import platform
