@@ -62,10 +62,10 @@ class ChatClient:
         answer.raise_for_status()
         return str(answer.json()["access_token"])
 
-    async def create_conversation(self, user: User, *others: User, title: str = "a conversation") -> str:
+    async def create_conversation(self, user: User, *others: User, title: str = "a conversation", **fields: Any) -> str:
         answer = await self.http.post(
             f"{self.ingest_url}/v1/conversations",
-            json={"title": title, "participants": [other.user_id for other in others]},
+            json={"title": title, "participants": [other.user_id for other in others], **fields},
             headers=user.headers,
         )
         answer.raise_for_status()

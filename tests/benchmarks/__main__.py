@@ -23,12 +23,12 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end
+from tests.benchmarks import change_data_capture, end_to_end, log_writer
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput")
+PARTS = ("latency", "cdc", "throughput", "writer")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
@@ -54,6 +54,10 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         results["throughput"] = {"whole_system": await end_to_end.measure_throughput(stack, seconds=seconds)}
         with stopped(stack, (*READERS, "connect")):
             results["throughput"]["stream_side_stopped"] = await end_to_end.measure_throughput(stack, seconds=seconds)
+    if "writer" in parts:
+        print("measuring the log writer ...", flush=True)
+        with stopped(stack, (*READERS, "connect")):
+            results["log_writer"] = await log_writer.compare(stack, seconds=seconds)
     return results
 
 
@@ -157,6 +161,21 @@ def render(results: dict[str, Any]) -> str:
         sections.append(
             "**HTTP, single posts, one API process, closed loop of 64 connections**\n\n"
             + table(("", "accepted/s", "acknowledged p50 / p99 ms"), rows)
+        )
+    if writer := results.get("log_writer"):
+        rows = [
+            (
+                a["waiting"],
+                f"{a['messages_per_second']} / {b['messages_per_second']}",
+                f"{a['milliseconds']['p50']} / {a['milliseconds']['p99']}",
+            )
+            for a, b in zip(*writer["writer"], strict=True)
+        ]
+        sections.append(
+            "**The log writer without HTTP, change data capture stopped (measured before and after pgbench)**\n\n"
+            + table(("senders that wait", "messages/s", "p50 / p99 ms"), rows)
+            + f"\n\npgbench, {writer['pgbench_clients']} clients, one message per call:"
+            f" {writer['pgbench_per_second']}/s. The writer at its best is {writer['ratio']} times as fast."
         )
     return "\n\n".join(sections)
 
