@@ -86,6 +86,24 @@ async def running_writer(stack: Stack, **settings: Any) -> AsyncIterator[LogWrit
         await writer.close()
 
 
+async def test_text_is_stored_as_it_was_written(stack: Stack, client: ChatClient) -> None:
+    alice = await client.register("alice")
+    conversation_id = await client.create_conversation(alice)
+    written = [
+        *("NULL", '"', "\\", '\\"', "{},{}", "a,b", " ", "\t\r\n", "it's", "\u2028 \U0001f600 é", '\\\\""', "$1 %s"),
+        "".join(chr(code) for code in range(1, 0x800)),
+    ]
+    async with running_writer(stack) as writer:
+        await asyncio.gather(*(writer.append(message(conversation_id, alice, text)) for text in written))
+    async with await psycopg.AsyncConnection.connect(**login(stack, "chat_reader")) as connection:
+        cursor = await connection.execute(
+            "SELECT payload::jsonb -> 'body' ->> 'text' FROM conversation_log WHERE conversation_id = %s AND seq > 1",
+            (conversation_id,),
+        )
+        stored = [row[0] for row in await cursor.fetchall()]
+    assert sorted(stored) == sorted(written)
+
+
 async def seqs_in(stack: Stack, conversation_id: str) -> list[int]:
     async with await psycopg.AsyncConnection.connect(**login(stack, "chat_reader")) as connection:
         cursor = await connection.execute(
