@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from ingest_api import health
 from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import create_engine
+from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
 from ingest_api.log_writer import LogWriter
 from ingest_api.messages.routes import router as messages_router
@@ -54,12 +55,14 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    # Routes are tried in this order: the busiest first.
+    routers = (messages_router, conversations_router, users_router, security_router, health.router)
     # The last one added is the first one called.
+    app.add_middleware(CommandDispatch, routes=[route for router in routers for route in router.routes])
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)
-    # Routes are tried in this order: the busiest first.
-    for router in (messages_router, conversations_router, users_router, security_router, health.router):
+    for router in routers:
         app.include_router(router)
     return app
 

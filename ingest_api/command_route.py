@@ -23,7 +23,11 @@ from ingest_api.security.principals import get_principal
 
 class CommandRoute(APIRoute):
     """Serves endpoints with these parameters, each optional: ids in the path (UUID), `command` (a pydantic model, the
-    JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model."""
+    JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model.
+
+    `answer` is what the endpoint does with a request, without the framework's layers (dispatch.py calls it)."""
+
+    answer: Callable[[Request], Coroutine[Any, Any, Response]]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         hints = get_type_hints(self.endpoint)
@@ -53,6 +57,7 @@ class CommandRoute(APIRoute):
             answer.headers["content-length"] = str(len(answer.body))
             return answer
 
+        self.answer = handle
         return handle
 
 

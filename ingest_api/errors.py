@@ -66,6 +66,13 @@ def problem_response(error: ProblemError) -> Response:
     )
 
 
+def malformed_response(error: RequestValidationError) -> Response:
+    """The HTTP answer that names what is wrong with a request, field by field."""
+    errors = [{"path": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
+    first = errors[0]
+    return problem_response(MalformedRequest(f"{first['path']}: {first['message']}", errors=errors))
+
+
 def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these errors, for OpenAPI."""
     sentences: dict[int, list[str]] = {}
@@ -86,11 +93,7 @@ def register_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def answer_malformed(_request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {"path": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()
-        ]
-        first = errors[0]
-        return problem_response(MalformedRequest(f"{first['path']}: {first['message']}", errors=errors))
+        return malformed_response(error)
 
     @app.exception_handler(HTTPException)
     async def answer_http(_request: Request, error: HTTPException) -> Response:

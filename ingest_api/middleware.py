@@ -63,8 +63,7 @@ class RequestMetrics:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "(none)")
                 method = scope["method"] if route != "(none)" else "(any)"
-                self._metrics.requests_total.labels(method, route, str(message["status"])).inc()
-                self._metrics.request_seconds.labels(method, route).observe(time.perf_counter() - started)
+                self._metrics.count(method, route, message["status"], time.perf_counter() - started)
             await send(message)
 
         await self._app(scope, receive, counting_send)

@@ -54,6 +54,19 @@ class HttpMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One answered request. (What the labels lead to is remembered: finding it costs more than counting.)"""
+        children = self._children.get((method, route, status))
+        if children is None:
+            children = (
+                self.requests_total.labels(method, route, str(status)),
+                self.request_seconds.labels(method, route),
+            )
+            self._children[method, route, status] = children
+        children[0].inc()
+        children[1].observe(seconds)
 
 
 def trace_context(traceparent: str | None) -> str:
