@@ -101,7 +101,9 @@ async def test_a_killed_process_comes_back_and_nothing_is_lost(
     load = Load(client, alice, [await client.create_conversation(alice, bob) for _ in range(CONVERSATIONS)])
     watcher = Watcher(client, bob)
     watching = asyncio.create_task(watcher.run())
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(SECONDS_TO_SETTLE):
+        while watcher.last_event_id is None:  # a stream without a cursor begins when it is open
+            await asyncio.sleep(0.05)
 
     sending = asyncio.create_task(load.run(SECONDS_BEFORE_KILL + SECONDS_AFTER_KILL))
     await asyncio.sleep(SECONDS_BEFORE_KILL)
