@@ -28,6 +28,8 @@ examples:
   python -m infra.local up --only postgres,redis          these programs, and what they need
   python -m infra.local status                            exit status 1 unless everything is healthy
   python -m infra.local logs timeline -f                  one program's log, as it grows
+  python -m infra.local exec timeline faust -A stream_apps.timeline worker
+                                                          one more worker (CHAT4ALL_METRICS_PORT=… before it)
   python -m infra.local down                              stops everything; data stays
   python -m infra.local reset --yes                       stops everything and deletes the data
 
@@ -65,6 +67,8 @@ def _run(stack: Stack, options: argparse.Namespace) -> int:
         return _reset(stack, is_sure=options.yes)
     if options.command == "status":
         return _status(stack)
+    if options.command == "exec":
+        return _exec(stack, options.program, options.arguments)
     return _logs(stack, options.program, lines=options.n, keep_following=options.follow)
 
 
@@ -91,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("program", nargs="?", help="a program or step; without it, all of them")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
     logs.add_argument("-n", type=int, default=30, metavar="LINES", help="lines of each log (default: 30)")
+    run = commands.add_parser("exec", help="run a command with the settings and passwords of a program")
+    run.add_argument("program", choices=[program.name for program in PROGRAMS], metavar="program")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="command", help="the command and its arguments")
     return parser
 
 
@@ -142,6 +149,18 @@ def _status(stack: Stack) -> int:
 def _duration(seconds: int) -> str:
     hours, rest = divmod(max(0, seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def _exec(stack: Stack, program: str, command: list[str]) -> int:
+    """Becomes the command. What is in this process's own environment goes before the program's."""
+    if not command:
+        raise StackError("Say what to run: python -m infra.local exec timeline faust -A stream_apps.timeline worker")
+    environment = {**stack.environment_of(program), **os.environ}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - the command is the user's own
+    except OSError as error:
+        raise StackError(f"{command[0]} cannot be run: {error.strerror}.") from error
 
 
 def _logs(stack: Stack, name: str | None, *, lines: int, keep_following: bool) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,3 +142,14 @@ def test_two_stacks_run_side_by_side(small: Stack, tmp_path: Path) -> None:
     other.wipe()
 
     assert small.is_healthy("redis")
+
+
+def test_a_command_runs_with_a_programs_settings(small: Stack) -> None:
+    small.up()
+    state = {"CHAT4ALL_STATE_DIR": str(small.config.state_dir), "CHAT4ALL_METRICS_PORT": "9777"}
+    code = "import os; print(*(os.environ[f'CHAT4ALL_{name}'] for name in ('REDIS_PORT', 'REDIS_PASSWORD', 'METRICS_PORT')))"
+    command = [sys.executable, "-m", "infra.local", "exec", "timeline", "python", "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **state}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [str(small.ports.redis), small.secrets.redis, "9777"]
