@@ -26,6 +26,7 @@ from ingest_api.settings import Settings
 from ingest_api.signing_keys import read_key_set
 from ingest_api.state import State
 from ingest_api.telemetry import HttpMetrics, WriterMetrics
+from ingest_api.turns import TurnMetrics, Turns
 from ingest_api.users.routes import router as users_router
 from schemas.tokens import TokenVerifier
 
@@ -58,7 +59,16 @@ def create_app(settings: Settings) -> FastAPI:
     # Routes are tried in this order: the busiest first.
     routers = (messages_router, conversations_router, users_router, security_router, health.router)
     # The last one added is the first one called.
-    app.add_middleware(CommandDispatch, routes=[route for router in routers for route in router.routes])
+    app.add_middleware(
+        CommandDispatch,
+        routes=[route for router in routers for route in router.routes],
+        turns=Turns(
+            limit=settings.commands_served,
+            most_waiting=settings.commands_waiting,
+            patience_seconds=settings.command_patience_seconds,
+            metrics=TurnMetrics(registry),
+        ),
+    )
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)

@@ -25,8 +25,10 @@ class CommandRoute(APIRoute):
     """Serves endpoints with these parameters, each optional: ids in the path (UUID), `command` (a pydantic model, the
     JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model.
 
-    `answer` is what the endpoint does with a request, without the framework's layers (dispatch.py calls it)."""
+    `answer` is what the endpoint does with a request, without the framework's layers (dispatch.py calls it).
+    `takes_turns`: it has a caller. Who has none (registration) hashes a password, which has a queue of its own."""
 
+    takes_turns: bool
     answer: Callable[[Request], Coroutine[Any, Any, Response]]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -58,6 +60,7 @@ class CommandRoute(APIRoute):
             return answer
 
         self.answer = handle
+        self.takes_turns = needs_caller
         return handle
 
 

@@ -6,7 +6,7 @@ routers). They do nothing for a CommandRoute, and took a third of the API's time
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest_api.command_route import CommandRoute
 from ingest_api.errors import malformed_response, problem_response
+from ingest_api.turns import Overloaded, Turns
 from schemas.problems import ProblemError
 
 
@@ -23,8 +24,9 @@ class CommandDispatch:
     """ASGI middleware, the last one before FastAPI. It knows the command routes among `routes`, in their order; who is
     not found among them (another path, another method) is the framework's to answer."""
 
-    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], turns: Turns) -> None:
         self._app = app
+        self._turns = turns
         self._routes: dict[str, list[CommandRoute]] = {}
         for route in routes:
             if isinstance(route, CommandRoute):
@@ -36,8 +38,20 @@ class CommandDispatch:
         if route is None:
             await self._app(scope, receive, send)
             return
-        response = await _answer(route.answer, Request(scope, receive, send))
+        request = Request(scope, receive, send)
+        response = await (self._answer_in_turn(route, request) if route.takes_turns else _answer(route, request))
         await response(scope, receive, send)
+
+    async def _answer_in_turn(self, route: CommandRoute, request: Request) -> Response:
+        if not self._turns.take_now():
+            try:
+                await self._turns.wait()
+            except Overloaded as error:
+                return problem_response(error)
+        try:
+            return await _answer(route, request)
+        finally:
+            self._turns.give_back()
 
     def _find(self, scope: Scope) -> CommandRoute | None:
         """The route of this request. Its path parameters and the route itself are put into the scope, as a router
@@ -51,11 +65,11 @@ class CommandDispatch:
         return None
 
 
-async def _answer(answer: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+async def _answer(route: CommandRoute, request: Request) -> Response:
     """The endpoint's answer, or the problem document of what it raised. Anything unforeseen is raised, to be logged and
     answered where all such errors are."""
     try:
-        return await answer(request)
+        return await route.answer(request)
     except ProblemError as error:
         return problem_response(error)
     except RequestValidationError as error:

@@ -63,6 +63,13 @@ class Settings(DatabaseSettings):
     writer_timeout_seconds: float = Field(
         default=10.0, gt=0, description="How long one commit may take before its outcome counts as unknown."
     )
+    commands_served: int = Field(
+        default=32, ge=1, description="Commands that are worked on at once; the others wait, the newest first."
+    )
+    commands_waiting: int = Field(default=10_000, ge=0, description="Commands that may wait for their turn.")
+    command_patience_seconds: float = Field(
+        default=1.0, gt=0, description="How long a command waits for its turn before it is answered 503."
+    )
     password_threads: int = Field(
         default=1, ge=1, le=8, description="Threads that hash passwords: a login storm waits for them alone."
     )

@@ -147,7 +147,8 @@ def test_two_stacks_run_side_by_side(small: Stack, tmp_path: Path) -> None:
 def test_a_command_runs_with_a_programs_settings(small: Stack) -> None:
     small.up()
     state = {"CHAT4ALL_STATE_DIR": str(small.config.state_dir), "CHAT4ALL_METRICS_PORT": "9777"}
-    code = "import os; print(*(os.environ[f'CHAT4ALL_{name}'] for name in ('REDIS_PORT', 'REDIS_PASSWORD', 'METRICS_PORT')))"
+    names = [f"CHAT4ALL_{name}" for name in ("REDIS_PORT", "REDIS_PASSWORD", "METRICS_PORT")]
+    code = f"import os; print(*map(os.environ.get, {names}))"
     command = [sys.executable, "-m", "infra.local", "exec", "timeline", "python", "-c", code]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **state}, capture_output=True, text=True, check=True, timeout=60

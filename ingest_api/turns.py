@@ -1,0 +1,103 @@
+"""How many commands are worked on at once, and who is next when more come: the newest.
+
+Under overload a fair queue makes everyone late. Here those who came last are answered at the usual speed, as many as
+the machine can serve, and the others are told to come back after they have waited for `patience_seconds`: refusing
+costs little then, because a connection cannot be refused again before it has waited again. (Adaptive LIFO, as in
+Maurer, "Fail at Scale", ACM Queue 13(8), 2015.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from schemas.problems import ProblemError
+
+
+class Overloaded(ProblemError):
+    """More commands come in than can be served; nothing was stored. Wait for `Retry-After`, then repeat it."""
+
+    code, title, status = "overloaded", "Overloaded", 503
+
+
+class TurnMetrics:
+    """What the turns count."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.serving = Gauge("ingest_api_commands_served", "Commands that are worked on.", registry=registry)
+        self.waiting = Gauge("ingest_api_commands_waiting", "Commands that wait for their turn.", registry=registry)
+        self.refused_total = Counter(
+            "ingest_api_commands_refused_total", "Commands that waited in vain for their turn.", registry=registry
+        )
+
+
+class Turns:
+    """At most `limit` commands have a turn. Take one, give it back."""
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        most_waiting: int,
+        patience_seconds: float,
+        metrics: TurnMetrics,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._limit = limit
+        self._most_waiting = most_waiting
+        self._patience_seconds = patience_seconds
+        self._metrics = metrics
+        self._jitter = jitter
+        self._taken = 0
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order of arrival
+        metrics.serving.set_function(lambda: self._taken)
+        metrics.waiting.set_function(lambda: len(self._waiting))
+
+    def take_now(self) -> bool:
+        """Takes a turn if one is free."""
+        if self._taken < self._limit:
+            self._taken += 1
+            return True
+        return False
+
+    async def wait(self) -> None:
+        """Takes a turn when one is given back. Raises Overloaded."""
+        if len(self._waiting) >= self._most_waiting:
+            raise self._refusal()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting[turn] = None
+        timer = loop.call_later(self._patience_seconds, self._give_up, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting.pop(turn, False) is False and not turn.cancelled():
+                self.give_back()  # its turn had just come
+            raise
+        finally:
+            timer.cancel()
+
+    def give_back(self) -> None:
+        """Ends a turn: the newest of those that wait has the next one."""
+        while self._waiting:
+            turn, _ = self._waiting.popitem()
+            if not turn.done():  # a cancelled one may still be listed
+                turn.set_result(None)
+                return
+        self._taken -= 1
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        self._waiting.pop(turn, None)
+        if not turn.done():
+            turn.set_exception(self._refusal())
+
+    def _refusal(self) -> Overloaded:
+        self._metrics.refused_total.inc()
+        retry_after = 1 + round(4 * self._jitter())
+        return Overloaded(
+            f"More comes in than can be served; nothing was stored. Repeat it in {retry_after} s.",
+            headers={"Retry-After": str(retry_after)},
+        )
