@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, Field
 
 from stream_apps.delivery.errors import (
@@ -103,7 +104,12 @@ async def get_conversation(conversation_id: UUID, caller: Caller, delivery: Deli
     )
 
 
-@router.get("/{conversation_id}/messages", summary="Messages, in seq order", responses=PROBLEMS)
+@router.get(
+    "/{conversation_id}/messages",
+    summary="Messages, in seq order",
+    response_model=MessagePage,
+    responses={**PROBLEMS, 304: {"description": "The page is the one that `If-None-Match` names."}},
+)
 async def get_messages(
     conversation_id: UUID,
     caller: Caller,
@@ -112,10 +118,22 @@ async def get_messages(
     min_seq: Annotated[
         int, Query(ge=0, lt=MAX_SEQ, description="The answer covers the conversation up to here: read your own write.")
     ] = 0,
-) -> MessagePage:
+    if_none_match: Annotated[str | None, Header(description="`ETag` of the page that the client has.")] = None,
+) -> Response:
     """The first messages after `after_seq`, or else the last ones before `before_seq`, or else the newest."""
     membership = await delivery.reads.get_membership(str(conversation_id), caller.user_id, min_seq=min_seq)
-    return await read_page(delivery.reads, str(conversation_id), query, membership=membership)
+    page = await read_page(delivery.reads, str(conversation_id), query, membership=membership)
+    return answer_page(page.model_dump_json().encode(), if_none_match)
+
+
+def answer_page(body: bytes, if_none_match: str | None) -> Response:
+    """The page, or 304 if the client has it (RFC 9110, section 13.1.2: tags are compared weakly)."""
+    tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    known = [each.strip() for each in (if_none_match or "").split(",")]
+    if tag in known or tag.removeprefix("W/") in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get(

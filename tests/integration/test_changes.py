@@ -317,3 +317,20 @@ async def test_a_new_title_is_shown_and_none_is_none(world: World) -> None:
             told = await ask_both(world, client, alice, conversation_id)
             assert told["conversation"]["title"] == title
             assert told["inbox"]["conversations"][0]["title"] == title
+
+
+async def test_a_page_that_the_client_has_is_not_sent_again(world: World) -> None:
+    alice = await world.register()
+    conversation_id = await world.create_conversation(alice)
+    (message_id,) = await world.send(conversation_id, "one")
+    async with world.delivery() as client:
+        url = f"{client.delivery_url}/v1/conversations/{conversation_id}/messages"
+        first = await client.http.get(url, headers=alice.headers)
+        known = alice.headers | {"If-None-Match": f'"other", {first.headers["etag"]}'}
+        again = await client.http.get(url, headers=known)
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        await world.redis.flushall()
+        assert (await client.http.get(url, headers=known)).status_code == 304, "Postgres gives the same page"
+        await world.edit(conversation_id, message_id, "two", project=False)
+        changed = await client.http.get(url, headers=known)
+        assert (changed.status_code, texts(changed.json())) == (200, ["two"])
