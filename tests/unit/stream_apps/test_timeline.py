@@ -17,8 +17,10 @@ from schemas.ids import conversation_key
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.log_reader import LogEntry
 from stream_apps.records import Record
+from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
 from stream_apps.timeline.agents import Receipts, Timeline, UnhealedGap
+from stream_apps.timeline.app import create_app
 from stream_apps.timeline.projection import project
 from tests import histories
 from tests.fakes import ConversationTable, InMemoryLog, InMemoryTables, StoredConversation, message_id_of
@@ -377,6 +379,13 @@ async def test_of_receipts_that_follow_on_each_other_only_the_last_is_published(
     await it.receipts.apply([receipt_record(USERS[0], 1, 0), receipt_record(USERS[0], 2, 2)])
     assert [frame.seq for _, frame in it.tables.published] == [0]
     assert it.tables.receipts == {CONVERSATIONS[0]: {USERS[0]: Receipt(2, 2)}}
+
+
+async def test_one_app_takes_events_and_receipts_each_by_an_agent_of_its_own() -> None:
+    app = create_app(StreamSettings())
+    topics = {name: agent.channel.get_topic_name() for name, agent in app.agents.items()}
+    assert sorted(topics.values()) == ["conversation.events", "receipt.events"]
+    assert len(topics) == 2
 
 
 async def test_a_receipt_that_cannot_be_read_is_set_aside() -> None:
