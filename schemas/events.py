@@ -96,10 +96,12 @@ class ParticipantJoined(Event):
 
 
 class ParticipantLeft(Event):
-    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees."""
+    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees. `successor_id` becomes
+    admin, because the last admin left."""
 
     type: Literal["ParticipantLeft"]
     user_id: UUID
+    successor_id: UUID | None = None
 
 
 class TitleChanged(Event):

@@ -1,11 +1,16 @@
 """The Redis tables: their keys, and how what they hold is written. Each table has one writer (the timeline app).
 
 Braces are hash tags: all keys of one conversation live in one slot of a Redis Cluster.
+
+A user sees a conversation from the seq at which it joined to the seq at which it left, both included, and has one such
+stay per conversation: who comes back begins a new one, and what came before it is visible no longer. Whoever left keeps
+the conversation, with the seq at which it left, so that it can go on reading up to there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TIMELINE_LENGTH = 1000
 """About how many entries a timeline keeps (XADD … MAXLEN ~). Older ones are read from Postgres."""
@@ -16,10 +21,35 @@ ENTRY_EVENT_TYPE = "type"
 ENTRY_PAYLOAD = "data"
 
 # Fields of the hash `conv:{<id>}:head`. `last_message` is the payload of the latest MessageSent, absent before it.
+# `last_change` is the payload of the latest MessageEdited or MessageDeleted of what was the last message then; it says
+# nothing when it is of another message than `last_message` (so that a message need not clear it).
 HEAD_EPOCH = "epoch"
 HEAD_SEQ = "seq"
 HEAD_TITLE = "title"
 HEAD_LAST_MESSAGE = "last_message"
+HEAD_LAST_CHANGE = "last_change"
+
+
+class Participation(NamedTuple):
+    """A participant's stay: from `joined_seq` to `left_seq`, both included; None while it lasts."""
+
+    joined_seq: int
+    left_seq: int | None
+    role: str
+
+
+class Receipt(NamedTuple):
+    """How far a participant has received and read."""
+
+    delivered_seq: int
+    read_seq: int
+
+
+class Stay(NamedTuple):
+    """The same of a user's own table, without the role."""
+
+    joined_seq: int
+    left_seq: int | None
 
 
 def timeline_key(conversation_id: str) -> str:
@@ -33,22 +63,40 @@ def head_key(conversation_id: str) -> str:
 
 
 def participants_key(conversation_id: str) -> str:
-    """Hash: user id -> the seq at which the user joined."""
+    """Hash: user id -> `<joined_seq>:<left_seq or nothing>:<role>`, for those who have left too."""
     return f"conv:{{{conversation_id}}}:participants"
 
 
+def changes_key(conversation_id: str) -> str:
+    """Hash: message id -> `<seq> <payload>` of the message's latest MessageEdited or MessageDeleted.
+
+    A change is younger than its message. So what has changed in a message that the timeline holds is younger than the
+    timeline's first entry, and older changes need not be kept: they are dropped once the table holds more than twice
+    TIMELINE_LENGTH of them.
+    """
+    return f"conv:{{{conversation_id}}}:changes"
+
+
+def receipts_key(conversation_id: str) -> str:
+    """Hash: user id -> `<delivered_seq>:<read_seq>`, which only grow. Says nothing if there is no head: what was lost
+    is put back when the conversation's tables are rebuilt."""
+    return f"conv:{{{conversation_id}}}:receipts"
+
+
 def live_channel(conversation_id: str) -> str:
-    """Pub/Sub channel: every applied event, as a live frame."""
+    """Pub/Sub channel: every applied event, and every receipt that was news, as a live frame."""
     return f"conv:{{{conversation_id}}}:live"
 
 
 def user_conversations_key(user_id: str) -> str:
-    """Hash: conversation id -> the seq at which the user joined it; plus the field USER_COMPLETE."""
+    """Hash: conversation id -> `<joined_seq>:<left_seq or nothing>`; plus the field USER_COMPLETE. A conversation is
+    never removed: leaving it notes the seq."""
     return f"user:{{{user_id}}}:conversations"
 
 
 def user_live_channel(user_id: str) -> str:
-    """Pub/Sub channel: `<conversation_id> <joined_seq>` whenever the user joins a conversation."""
+    """Pub/Sub channel: `<conversation_id> joined <seq>` or `<conversation_id> left <seq>`, after the conversation's
+    tables say so."""
     return f"user:{{{user_id}}}:live"
 
 
@@ -56,9 +104,49 @@ USER_COMPLETE = "complete"
 """Field of a user's table that says it was built from Postgres. A table without it proves nothing."""
 
 
+def encode_participation(participation: Participation) -> str:
+    """As the participants' table holds it."""
+    joined_seq, left_seq, role = participation
+    return f"{joined_seq}:{left_seq or ''}:{role}"
+
+
+def decode_participation(text: bytes) -> Participation:
+    """The inverse of encode_participation. Raises ValueError."""
+    joined_seq, left_seq, role = text.decode().split(":")
+    return Participation(int(joined_seq), int(left_seq) if left_seq else None, role)
+
+
+def encode_stay(stay: Stay) -> str:
+    """As a user's table holds it."""
+    return f"{stay.joined_seq}:{stay.left_seq or ''}"
+
+
+def decode_stay(text: bytes) -> Stay:
+    """The inverse of encode_stay. Raises ValueError."""
+    joined_seq, left_seq = text.decode().split(":")
+    return Stay(int(joined_seq), int(left_seq) if left_seq else None)
+
+
+def decode_receipt(text: bytes) -> Receipt:
+    """What the receipts' table holds of a user. Raises ValueError."""
+    delivered_seq, read_seq = text.split(b":")
+    return Receipt(int(delivered_seq), int(read_seq))
+
+
+def decode_change(value: bytes) -> tuple[int, bytes]:
+    """What the changes' table holds of a message: the change's seq and payload. Raises ValueError."""
+    seq, _, payload = value.partition(b" ")
+    return int(seq), payload
+
+
+NO_SEQ = 0
+"""The seq of a live frame whose event has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
-    """What is published on a live channel: one applied event. `payload` is its exact JSON text."""
+    """What is published on a live channel: one applied event, or one receipt (NO_SEQ). `payload` is its exact JSON
+    text."""
 
     seq: int
     event_type: str
@@ -67,7 +155,7 @@ class LiveFrame:
 
 
 def encode_live_frame(frame: LiveFrame) -> bytes:
-    """`<seq> <type> <event_id>`, a line feed, the payload. (redis_tables/apply.lua writes the same.)"""
+    """`<seq> <type> <event_id>`, a line feed, the payload. (redis_tables/*.lua write the same.)"""
     return f"{frame.seq} {frame.event_type} {frame.event_id}\n".encode() + frame.payload
 
 

@@ -164,8 +164,8 @@ class StreamApp(faust.App):
 
 
 def add_agent(app: StreamApp, topic: Topic, handler: Handler, metrics: StreamMetrics, watchdog: Watchdog) -> None:
-    """Gives the app its one agent: it takes all chunks that wait, of all partitions, hands their records to the
-    handler, and acknowledges them in order."""
+    """Gives the app its one agent for a topic: it takes all chunks that wait, of all partitions, hands their records to
+    the handler, and acknowledges them in order."""
     source = app.topic(topic.name, key_serializer="raw", value_serializer="raw", internal=False)
 
     async def consume(stream: Any) -> None:
@@ -187,7 +187,7 @@ def add_agent(app: StreamApp, topic: Topic, handler: Handler, metrics: StreamMet
                 for taken in events:
                     app.consumer.abandon(taken.message)
 
-    app.agent(source, name=f"{app.conf.id}-agent", concurrency=1)(consume)
+    app.agent(source, name=f"{app.conf.id}-{topic.name}-agent", concurrency=1)(consume)
 
 
 async def _apply(

@@ -11,73 +11,15 @@ import psycopg
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from schemas.events import MessageDeleted, MessageEdited, parse_event
+from schemas.redis_keys import Participation, Receipt, Stay
+from stream_apps import log_queries
 from stream_apps.breaker import Breaker
+
+CHANGE_TYPES = frozenset({"MessageEdited", "MessageDeleted"})
 
 RECONNECT_SECONDS = 1.0
 """How long the pool tries to open a connection before the next caller makes it try again."""
-
-# The entries after a seq, in seq order.
-READ_ENTRIES = """
-    SELECT seq, event_id::text, type, payload FROM conversation_log
-    WHERE conversation_id = %(conversation_id)s AND seq > %(after_seq)s
-    ORDER BY seq LIMIT %(limit)s
-"""
-
-# The newest entries before a seq, newest first.
-READ_ENTRIES_BEFORE = """
-    SELECT seq, event_id::text, type, payload FROM conversation_log
-    WHERE conversation_id = %(conversation_id)s AND seq < %(before_seq)s
-    ORDER BY seq DESC LIMIT %(limit)s
-"""
-
-# A conversation with those who are in it, one row per participant, who came first before who came later.
-READ_CONVERSATION = """
-    SELECT c.title, c.last_seq, p.user_id::text, p.joined_seq
-    FROM conversations c
-    LEFT JOIN participants p ON p.conversation_id = c.conversation_id AND p.left_seq IS NULL
-    WHERE c.conversation_id = %(conversation_id)s
-    ORDER BY p.joined_seq, p.user_id
-"""
-
-# What the conversation's latest message is.
-READ_LAST_MESSAGE = """
-    SELECT payload FROM conversation_log
-    WHERE conversation_id = %(conversation_id)s AND type = 'MessageSent'
-    ORDER BY seq DESC LIMIT 1
-"""
-
-# Which conversations a user is in.
-READ_USER_CONVERSATIONS = """
-    SELECT conversation_id::text, joined_seq FROM participants
-    WHERE user_id = %(user_id)s AND left_seq IS NULL
-"""
-
-# Whether a user is in a conversation, and how far that is.
-READ_MEMBERSHIP = """
-    SELECT p.joined_seq, c.last_seq
-    FROM participants p JOIN conversations c USING (conversation_id)
-    WHERE p.conversation_id = %(conversation_id)s AND p.user_id = %(user_id)s AND p.left_seq IS NULL
-"""
-
-# How far conversations are.
-READ_LAST_SEQS = """
-    SELECT conversation_id::text, last_seq FROM conversations WHERE conversation_id = ANY (%(conversation_ids)s::uuid[])
-"""
-
-# What an inbox shows of conversations.
-READ_SUMMARIES = """
-    SELECT c.conversation_id::text, c.last_seq, c.title, message.payload, entry.payload
-    FROM conversations c
-    LEFT JOIN LATERAL (
-        SELECT payload FROM conversation_log l
-        WHERE l.conversation_id = c.conversation_id AND l.type = 'MessageSent'
-        ORDER BY l.seq DESC LIMIT 1) message ON true
-    LEFT JOIN conversation_log entry ON entry.conversation_id = c.conversation_id AND entry.seq = c.last_seq
-    WHERE c.conversation_id = ANY (%(conversation_ids)s::uuid[])
-"""
-
-# The cheapest question that only a working database answers.
-PING = "SELECT 1"
 
 
 class LogUnavailable(Exception):
@@ -96,43 +38,75 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """That a user is in a conversation since `joined_seq`; the conversation is at `last_seq`."""
+    """A user's stay in a conversation, from `joined_seq` to `left_seq` (None while it lasts), both included; the
+    conversation is at `last_seq`."""
 
     joined_seq: int
+    left_seq: int | None
     last_seq: int
+
+    @property
+    def end_seq(self) -> int:
+        """The last seq that is known to be the user's to see."""
+        return self.last_seq if self.left_seq is None else min(self.left_seq, self.last_seq)
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationDetails:
-    """A conversation with its present participants: user id -> the seq at which the user joined, oldest first."""
+    """A conversation with everyone who is or was in it, oldest first, and their receipts."""
 
     title: str | None
     last_seq: int
-    participants: dict[str, int]
+    participants: dict[str, Participation]
+    receipts: dict[str, Receipt]
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationSummary:
-    """What an inbox shows. `last_message` is the payload of the latest MessageSent, `last_entry` that of the entry
-    at `last_seq`."""
+    """What an inbox shows a user, as of when the user left if it has. `last_message` is the payload of the latest
+    MessageSent, `last_change` that of its latest change, `last_entry` that of the entry at `membership.end_seq`."""
 
-    last_seq: int
+    membership: Membership
     title: str | None
     last_message: bytes | None
+    last_change: bytes | None
     last_entry: bytes | None
+    read_seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationSnapshot:
     """Everything that the Redis tables hold of a conversation, as of one moment. `entries` are the newest, in seq
-    order."""
+    order. `last_change` is the latest change of the last message."""
 
     conversation_id: str
     seq: int
     title: str | None
-    participants: dict[str, int]
+    participants: dict[str, Participation]
+    receipts: dict[str, Receipt]
     last_message: bytes | None
+    last_change: bytes | None
     entries: list[LogEntry]
+
+    @property
+    def changes(self) -> dict[str, LogEntry]:
+        """Message id -> its latest change, for every message among the entries (changes are younger than their
+        messages). Those that cannot be read are left out."""
+        return latest_changes(self.entries)
+
+
+def latest_changes(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """Message id -> its latest change among entries that are in seq order."""
+    changes: dict[str, LogEntry] = {}
+    for entry in entries:
+        if entry.event_type in CHANGE_TYPES:
+            try:
+                changed = parse_event(entry.payload)
+            except ValueError:
+                continue
+            if isinstance(changed, MessageEdited | MessageDeleted):
+                changes[str(changed.message_id)] = entry
+    return changes
 
 
 class LogReader:
@@ -181,64 +155,102 @@ class LogReader:
 
     async def ping(self) -> None:
         """Returns when Postgres has answered."""
-        await self._fetch(PING, {})
+        await self._fetch(log_queries.PING, {})
 
     async def read_entries(self, conversation_id: str, *, after_seq: int, limit: int) -> list[LogEntry]:
         """The first `limit` entries after a seq, in seq order."""
         rows = await self._fetch(
-            READ_ENTRIES, {"conversation_id": conversation_id, "after_seq": after_seq, "limit": limit}
+            log_queries.READ_ENTRIES, {"conversation_id": conversation_id, "after_seq": after_seq, "limit": limit}
         )
         return [_entry(row) for row in rows]
 
     async def read_entries_before(self, conversation_id: str, *, before_seq: int, limit: int) -> list[LogEntry]:
         """The last `limit` entries before a seq, in seq order."""
         rows = await self._fetch(
-            READ_ENTRIES_BEFORE, {"conversation_id": conversation_id, "before_seq": before_seq, "limit": limit}
+            log_queries.READ_ENTRIES_BEFORE,
+            {"conversation_id": conversation_id, "before_seq": before_seq, "limit": limit},
         )
         return [_entry(row) for row in reversed(rows)]
 
     async def find_conversation(self, conversation_id: str) -> ConversationDetails | None:
-        """Title, seq and participants, or None if there is no such conversation."""
-        return _details(await self._fetch(READ_CONVERSATION, {"conversation_id": conversation_id}))
+        """Title, seq, participants and receipts, or None if there is no such conversation."""
+        of = {"conversation_id": conversation_id}
+        async with self._connection() as connection, connection.transaction():
+            return await _find_details(connection, of)
+
+    async def read_structure(self, conversation_id: str, *, up_to_seq: int) -> list[LogEntry]:
+        """The entries up to a seq that tell who was in the conversation, and its title; in seq order."""
+        of = {"conversation_id": conversation_id, "up_to_seq": up_to_seq}
+        return [_entry(row) for row in await self._fetch(log_queries.READ_STRUCTURE, of)]
+
+    async def read_changes(
+        self, conversation_id: str, message_ids: Sequence[str], *, after_seq: int, up_to_seq: int
+    ) -> dict[str, LogEntry]:
+        """Message id -> the latest change of it, of those changes that lie after a seq and not after another."""
+        of = {
+            "conversation_id": conversation_id,
+            "message_ids": list(message_ids),
+            "after_seq": after_seq,
+            "up_to_seq": up_to_seq,
+        }
+        return {message_id: _entry(row) for message_id, *row in await self._fetch(log_queries.READ_CHANGES, of)}
 
     async def find_membership(self, conversation_id: str, user_id: str) -> Membership | None:
-        """Whether the user is in the conversation now: None if not, or if there is no such conversation."""
-        rows = await self._fetch(READ_MEMBERSHIP, {"conversation_id": conversation_id, "user_id": user_id})
-        return Membership(*rows[0]) if rows else None
+        """The user's stay in the conversation: None if it never was in it, or if there is no such conversation."""
+        return (await self.read_memberships(user_id, [conversation_id])).get(conversation_id)
 
-    async def read_user_conversations(self, user_id: str) -> dict[str, int]:
-        """The conversations that the user is in now -> the seq at which the user joined."""
-        return dict(await self._fetch(READ_USER_CONVERSATIONS, {"user_id": user_id}))
+    async def read_memberships(self, user_id: str, conversation_ids: Sequence[str]) -> dict[str, Membership]:
+        """The user's stay in each of the conversations; those that it never was in are left out."""
+        of = {"user_id": user_id, "conversation_ids": list(conversation_ids)}
+        return {name: Membership(*stay) for name, *stay in await self._fetch(log_queries.READ_MEMBERSHIPS, of)}
 
-    async def read_last_seqs(self, conversation_ids: Sequence[str]) -> dict[str, int]:
-        """How far each of the conversations is; those that do not exist are left out."""
-        return dict(await self._fetch(READ_LAST_SEQS, {"conversation_ids": list(conversation_ids)}))
+    async def read_user_conversations(self, user_id: str) -> dict[str, Stay]:
+        """The conversations that the user is or was in."""
+        rows = await self._fetch(log_queries.READ_USER_CONVERSATIONS, {"user_id": user_id})
+        return {name: Stay(*stay) for name, *stay in rows}
 
-    async def read_summaries(self, conversation_ids: Sequence[str]) -> dict[str, ConversationSummary]:
-        """What an inbox shows of each of the conversations; those that do not exist are left out."""
-        rows = await self._fetch(READ_SUMMARIES, {"conversation_ids": list(conversation_ids)})
+    async def read_summaries(self, user_id: str, conversation_ids: Sequence[str]) -> dict[str, ConversationSummary]:
+        """What an inbox shows the user of each of the conversations; those that it never was in are left out."""
+        of = {"user_id": user_id, "conversation_ids": list(conversation_ids)}
         return {
-            conversation_id: ConversationSummary(last_seq, title, _bytes(last_message), _bytes(last_entry))
-            for conversation_id, last_seq, title, last_message, last_entry in rows
+            name: ConversationSummary(
+                Membership(joined_seq, left_seq, seq), title, _bytes(message), _bytes(change), _bytes(entry), read_seq
+            )
+            for name, seq, joined_seq, left_seq, title, message, change, entry, read_seq in await self._fetch(
+                log_queries.READ_SUMMARIES, of
+            )
         }
+
+    async def read_unread(self, user_id: str, ranges: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """How many messages of others there are in each conversation's range of seqs (both included)."""
+        of = {
+            "user_id": user_id,
+            "conversation_ids": list(ranges),
+            "first_seqs": [first for first, _ in ranges.values()],
+            "last_seqs": [last for _, last in ranges.values()],
+        }
+        return dict(await self._fetch(log_queries.READ_UNREAD, of))
 
     async def read_snapshot(self, conversation_id: str, *, entries: int) -> ConversationSnapshot | None:
         """The conversation with its newest `entries` entries, all of one moment; None if there is no such
         conversation."""
         of = {"conversation_id": conversation_id}
         async with self._connection() as connection, connection.transaction():
-            details = _details(await _all(connection, READ_CONVERSATION, of))
+            details = await _find_details(connection, of)
             if details is None:
                 return None
             newest = {**of, "before_seq": details.last_seq + 1, "limit": entries}
-            rows = await _all(connection, READ_ENTRIES_BEFORE, newest)
-            last_message = await _all(connection, READ_LAST_MESSAGE, of)
+            rows = await _all(connection, log_queries.READ_ENTRIES_BEFORE, newest)
+            last_message = await _all(connection, log_queries.READ_LAST_MESSAGE, of)
+        message, change = last_message[0] if last_message else (None, None)
         return ConversationSnapshot(
             conversation_id=conversation_id,
             seq=details.last_seq,
             title=details.title,
             participants=details.participants,
-            last_message=last_message[0][0].encode() if last_message else None,
+            receipts=details.receipts,
+            last_message=_bytes(message),
+            last_change=_bytes(change),
             entries=[_entry(row) for row in reversed(rows)],
         )
 
@@ -277,14 +289,20 @@ def _bytes(payload: str | None) -> bytes | None:
     return None if payload is None else payload.encode()
 
 
-def _entry(row: tuple[Any, ...]) -> LogEntry:
+def _entry(row: Sequence[Any]) -> LogEntry:
     seq, event_id, event_type, payload = row
     return LogEntry(seq, event_id, event_type, payload.encode())
 
 
-def _details(rows: list[tuple[Any, ...]]) -> ConversationDetails | None:
+async def _find_details(connection: AsyncConnection[tuple[Any, ...]], of: dict[str, Any]) -> ConversationDetails | None:
+    rows = await _all(connection, log_queries.READ_CONVERSATION, of)
     if not rows:
         return None
-    title, last_seq, _, _ = rows[0]
-    participants = {user_id: joined_seq for _, _, user_id, joined_seq in rows if user_id is not None}
-    return ConversationDetails(title=title, last_seq=last_seq, participants=participants)
+    receipts = await _all(connection, log_queries.READ_RECEIPTS, of)
+    title, last_seq = rows[0][:2]
+    return ConversationDetails(
+        title=title,
+        last_seq=last_seq,
+        participants={user_id: Participation(*stay) for _, _, user_id, *stay in rows if user_id is not None},
+        receipts={user_id: Receipt(*maxima) for user_id, *maxima in receipts},
+    )

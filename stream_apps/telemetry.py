@@ -50,3 +50,4 @@ class TimelineMetrics(StreamMetrics):
         self.rebuilds_total = Counter(
             "timeline_rebuilds_total", "Conversations rebuilt from Postgres.", registry=registry
         )
+        self.receipts_total = Counter("timeline_receipts_total", "Receipts that were news.", registry=registry)

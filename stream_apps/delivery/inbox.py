@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from schemas.ids import is_uuid
+from schemas.redis_keys import TIMELINE_LENGTH
+from stream_apps.delivery.history import make_message
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.tables import Tables, TablesUnavailable
-from stream_apps.log_reader import LogReader
+from stream_apps.log_reader import ConversationSummary, LogReader
 
 
 class MalformedInboxCursor(ValueError):
@@ -22,13 +24,15 @@ class MalformedInboxCursor(ValueError):
 
 
 class LastMessage(BaseModel):
-    """A conversation's latest message."""
+    """A conversation's latest message, as it is now."""
 
     message_id: str
     actor_id: str
     seq: int
     created_at: str
-    body: dict[str, Any]
+    body: dict[str, Any] | None = Field(description="null once the message is deleted.")
+    edited: bool
+    deleted: bool
 
 
 class InboxConversation(BaseModel):
@@ -36,7 +40,12 @@ class InboxConversation(BaseModel):
 
     conversation_id: str
     title: str | None
-    seq: int = Field(description="How far the conversation is.")
+    seq: int = Field(description="How far the conversation is for the caller.")
+    left_seq: int | None = Field(description="Where the caller left it; null as long as the caller is in it.")
+    unread_count: int = Field(
+        description="Messages of others, not deleted, after what the caller has read. Exact within the conversation's "
+        f"newest {TIMELINE_LENGTH} entries; older ones are not counted."
+    )
     last_message: LastMessage | None = Field(description="null before the first message.")
 
 
@@ -53,38 +62,65 @@ class Line:
     entry, as payloads carry it (RFC 3339, UTC, microseconds: text order is time order)."""
 
     active_at: str
-    conversation: InboxConversation
+    conversation_id: str
+    summary: ConversationSummary
+    last_message: LastMessage | None
 
     @property
     def place(self) -> tuple[str, str]:
         """Where the line stands; no two lines of an inbox share one."""
-        return self.active_at, self.conversation.conversation_id
+        return self.active_at, self.conversation_id
+
+    @property
+    def unread_range(self) -> tuple[int, int]:
+        """The seqs, both included, in which unread messages are counted; the second is smaller if there are none."""
+        membership = self.summary.membership
+        end_seq = membership.end_seq
+        return max(self.summary.read_seq + 1, membership.joined_seq, end_seq - TIMELINE_LENGTH + 1), end_seq
 
 
-def make_line(
-    conversation_id: str, *, seq: int, title: str | None, last_message: bytes | None, last_entry: bytes | None
-) -> Line:
-    """The line of a conversation, from the payloads of its last message and of its last entry."""
-    if last_message is not None:
-        message = LastMessage.model_validate_json(last_message)
-        active_at = message.created_at
-    else:
-        message = None
-        active_at = "" if last_entry is None else str(json.loads(last_entry)["created_at"])
-    conversation = InboxConversation(conversation_id=conversation_id, title=title, seq=seq, last_message=message)
-    return Line(active_at, conversation)
+def make_line(conversation_id: str, summary: ConversationSummary) -> Line:
+    """The line of a conversation. A last message from before the caller joined is none."""
+    if summary.last_message is not None:
+        change = summary.last_change if _are_of_one_message(summary) else None
+        message = make_message(summary.last_message, change)
+        if message.seq >= summary.membership.joined_seq:
+            return Line(message.created_at, conversation_id, summary, LastMessage(**message.model_dump()))
+    active_at = "" if summary.last_entry is None else str(json.loads(summary.last_entry)["created_at"])
+    return Line(active_at, conversation_id, summary, None)
 
 
-def make_page(lines: Iterable[Line], *, limit: int, cursor: str | None) -> InboxPage:
-    """The `limit` lines that follow the cursor. Raises MalformedInboxCursor."""
+def _are_of_one_message(summary: ConversationSummary) -> bool:
+    if summary.last_message is None or summary.last_change is None:
+        return False
+    return bool(json.loads(summary.last_message)["message_id"] == json.loads(summary.last_change)["message_id"])
+
+
+def choose_lines(lines: Iterable[Line], *, limit: int, cursor: str | None) -> tuple[list[Line], str | None]:
+    """The `limit` lines that follow the cursor, and the cursor of those after them. Raises MalformedInboxCursor."""
     after = None if cursor is None else decode_place(cursor)
     following = sorted(
         (line for line in lines if after is None or line.place < after), key=lambda line: line.place, reverse=True
     )
     shown = following[:limit]
+    return shown, encode_place(shown[-1].place) if len(following) > limit else None
+
+
+def make_page(shown: Sequence[Line], unread: Mapping[str, int], cursor: str | None) -> InboxPage:
+    """The page of these lines, with how much is unread in each."""
     return InboxPage(
-        conversations=[line.conversation for line in shown],
-        next=encode_place(shown[-1].place) if len(following) > limit else None,
+        conversations=[
+            InboxConversation(
+                conversation_id=line.conversation_id,
+                title=line.summary.title,
+                seq=line.summary.membership.end_seq,
+                left_seq=line.summary.membership.left_seq,
+                unread_count=unread.get(line.conversation_id, 0),
+                last_message=line.last_message,
+            )
+            for line in shown
+        ],
+        next=cursor,
     )
 
 
@@ -106,27 +142,34 @@ def decode_place(cursor: str) -> tuple[str, str]:
 
 
 async def read_lines(user_id: str, *, reads: Reads, tables: Tables, log: LogReader) -> list[Line]:
-    """Every conversation of the user, in no order. Raises LogUnavailable."""
-    conversation_ids = list(await reads.read_user_conversations(user_id))
+    """Every conversation that the user is or was in, in no order. One that it left is read from Postgres: the tables
+    tell what is there now. Raises LogUnavailable."""
+    stays = await reads.read_user_conversations(user_id)
+    present = [each for each, stay in stays.items() if stay.left_seq is None]
     try:
-        heads = await tables.read_heads(conversation_ids)
-        newest = await tables.read_newest([each for each, head in heads.items() if head.last_message is None])
+        summaries = await tables.read_summaries(user_id, present)
+        lines = {each: make_line(each, summary) for each, summary in summaries.items()}
+        silent = [each for each, line in lines.items() if line.last_message is None]
+        for each, payload in (await tables.read_newest(silent)).items():
+            lines[each] = make_line(each, replace(summaries[each], last_entry=payload))
     except TablesUnavailable:
-        heads, newest = {}, {}
-    lines = [
-        make_line(each, seq=head.seq, title=head.title, last_message=head.last_message, last_entry=newest.get(each))
-        for each, head in heads.items()
-    ]
-    absent = [each for each in conversation_ids if each not in heads]
-    summaries = await log.read_summaries(absent) if absent else {}
-    lines += [
-        make_line(
-            each,
-            seq=summary.last_seq,
-            title=summary.title,
-            last_message=summary.last_message,
-            last_entry=summary.last_entry,
-        )
-        for each, summary in summaries.items()
-    ]
-    return lines
+        lines = {}
+    absent = [each for each in stays if each not in lines]
+    if absent:
+        found = await log.read_summaries(user_id, absent)
+        lines |= {each: make_line(each, summary) for each, summary in found.items()}
+    return list(lines.values())
+
+
+async def count_unread(user_id: str, shown: Sequence[Line], *, tables: Tables, log: LogReader) -> dict[str, int]:
+    """How many unread messages there are in each of the lines. Raises LogUnavailable."""
+    ranges = {line.conversation_id: line.unread_range for line in shown}
+    ranges = {each: (first, last) for each, (first, last) in ranges.items() if first <= last}
+    try:
+        counts = await tables.count_unread(user_id, ranges)
+    except TablesUnavailable:
+        counts = {}
+    uncounted = {each: bounds for each, bounds in ranges.items() if each not in counts}
+    if uncounted:
+        counts |= await log.read_unread(user_id, uncounted)
+    return counts

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.redis_keys import Stay
 from stream_apps.delivery.errors import ConversationNotFound
 from stream_apps.delivery.evidence import is_proof_after, is_proof_before
+from stream_apps.delivery.former import conversation_as_of
 from stream_apps.delivery.tables import Tables, TablesUnavailable
 from stream_apps.delivery.telemetry import ReadMetrics
 from stream_apps.log_reader import ConversationDetails, LogEntry, LogReader, Membership
@@ -21,10 +23,10 @@ class Reads:
         self._metrics = metrics
 
     async def get_membership(self, conversation_id: str, user_id: str, *, min_seq: int = 0) -> Membership:
-        """Since when the user is in the conversation and how far that is: at least as far as `min_seq` if it has
-        come that far. Raises ConversationNotFound."""
+        """The user's stay in the conversation, which may be over, and how far that is: at least as far as `min_seq`
+        if it has come that far. Raises ConversationNotFound."""
         try:
-            membership = await self._tables.find_membership(conversation_id, user_id)
+            membership = (await self._tables.read_memberships(user_id, [conversation_id])).get(conversation_id)
         except TablesUnavailable:
             membership = None
         if membership is not None and membership.last_seq >= min_seq:
@@ -36,23 +38,39 @@ class Reads:
             raise ConversationNotFound
         return membership
 
+    async def read_memberships(self, user_id: str, conversation_ids: Sequence[str]) -> dict[str, Membership]:
+        """The user's stays in conversations; those that it never was in are left out."""
+        try:
+            memberships = await self._tables.read_memberships(user_id, conversation_ids)
+        except TablesUnavailable:
+            memberships = {}
+        absent = [each for each in conversation_ids if each not in memberships]
+        if absent:
+            self._metrics.from_postgres.inc()
+            memberships |= await self._log.read_memberships(user_id, absent)
+        return memberships
+
     async def get_conversation(self, conversation_id: str, user_id: str) -> ConversationDetails:
-        """The conversation, for one who is in it. Raises ConversationNotFound."""
+        """The conversation, for one who is in it; for one who was, as it was then. Raises ConversationNotFound."""
         try:
             details = await self._tables.find_conversation(conversation_id)
         except TablesUnavailable:
             details = None
         if details is not None and user_id in details.participants:
             self._metrics.from_redis.inc()
-            return details
-        details = await self._log.find_conversation(conversation_id)
-        self._metrics.from_postgres.inc()
+        else:
+            details = await self._log.find_conversation(conversation_id)
+            self._metrics.from_postgres.inc()
         if details is None or user_id not in details.participants:
             raise ConversationNotFound
-        return details
+        left_seq = details.participants[user_id].left_seq
+        if left_seq is None:
+            return details
+        structure = await self._log.read_structure(conversation_id, up_to_seq=left_seq)
+        return conversation_as_of(left_seq, structure, details.receipts)
 
-    async def read_user_conversations(self, user_id: str) -> dict[str, int]:
-        """The conversations that the user is in -> the seq at which the user joined."""
+    async def read_user_conversations(self, user_id: str) -> dict[str, Stay]:
+        """The conversations that the user is or was in."""
         try:
             conversations = await self._tables.find_user_conversations(user_id)
         except TablesUnavailable:
@@ -63,17 +81,31 @@ class Reads:
         self._metrics.from_postgres.inc()
         return await self._log.read_user_conversations(user_id)
 
-    async def read_last_seqs(self, conversation_ids: Sequence[str]) -> dict[str, int]:
-        """How far each of the conversations is; those that do not exist are left out."""
+    async def read_changes(
+        self, conversation_id: str, messages: Sequence[LogEntry], *, up_to_seq: int
+    ) -> dict[str, bytes]:
+        """Message id -> the payload of its latest change up to a seq, of those of the messages (in seq order) that were
+        changed."""
+        if not messages:
+            return {}
+        message_ids = [message.event_id for message in messages]
         try:
-            seqs = await self._tables.read_seqs(conversation_ids)
+            held = await self._tables.find_changes(conversation_id, message_ids)
         except TablesUnavailable:
-            seqs = {}
-        absent = [each for each in conversation_ids if each not in seqs]
-        if absent:
-            self._metrics.from_postgres.inc()
-            seqs.update(await self._log.read_last_seqs(absent))
-        return seqs
+            held = None
+        if (
+            held is not None
+            and held.head_seq >= up_to_seq
+            and held.first_seq <= messages[0].seq
+            and all(seq <= up_to_seq for seq, _ in held.changes.values())
+        ):
+            self._metrics.from_redis.inc()
+            return {message_id: payload for message_id, (_, payload) in held.changes.items()}
+        self._metrics.from_postgres.inc()
+        changes = await self._log.read_changes(
+            conversation_id, message_ids, after_seq=messages[0].seq, up_to_seq=up_to_seq
+        )
+        return {message_id: change.payload for message_id, change in changes.items()}
 
     async def read_after(self, conversation_id: str, *, after_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
         """The first `limit` entries after a seq, in seq order, of a conversation that has reached `head_seq`."""

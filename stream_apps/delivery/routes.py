@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, Field
 
 from stream_apps.delivery.errors import (
@@ -16,7 +17,14 @@ from stream_apps.delivery.errors import (
     problems,
 )
 from stream_apps.delivery.history import MAX_SEQ, MessagePage, MessageQuery, read_page
-from stream_apps.delivery.inbox import InboxPage, MalformedInboxCursor, make_page, read_lines
+from stream_apps.delivery.inbox import (
+    InboxPage,
+    MalformedInboxCursor,
+    choose_lines,
+    count_unread,
+    make_page,
+    read_lines,
+)
 from stream_apps.delivery.security import Caller, InsufficientScope, Unauthenticated
 from stream_apps.delivery.state import Delivery
 from stream_apps.log_reader import LogEntry
@@ -30,13 +38,31 @@ Limit = Annotated[int, Query(ge=1, le=200, description="The most that one page h
 Seq = Annotated[int | None, Query(ge=0, lt=MAX_SEQ)]
 
 
+class Participant(BaseModel):
+    """Someone who is or was in the conversation."""
+
+    user_id: str
+    role: str
+    joined_seq: int = Field(description="What comes from here on is the participant's to see.")
+    left_seq: int | None = Field(description="The last seq that is; null as long as the participant is in it.")
+
+
+class ReceiptState(BaseModel):
+    """How far a participant has received and read."""
+
+    user_id: str
+    delivered_seq: int
+    read_seq: int
+
+
 class Conversation(BaseModel):
-    """A conversation that the caller is in."""
+    """A conversation that the caller is in; or that it was in, as it was then."""
 
     conversation_id: str
     title: str | None
-    participants: list[str] = Field(description="User ids; who came first before who came later.")
-    seq: int = Field(description="How far the conversation is.")
+    participants: list[Participant] = Field(description="Who came first before who came later.")
+    receipts: list[ReceiptState] = Field(description="Of those who have sent one.")
+    seq: int = Field(description="How far the conversation is for the caller.")
 
 
 async def get_query(after_seq: Seq = None, before_seq: Seq = None, limit: Limit = 50) -> MessageQuery:
@@ -51,27 +77,39 @@ async def get_inbox(
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
 ) -> InboxPage:
-    """The conversations that the caller is in, most recently active first."""
+    """The conversations that the caller is in or has left, most recently active first."""
     lines = await read_lines(caller.user_id, reads=delivery.reads, tables=delivery.tables, log=delivery.log)
     try:
-        return make_page(lines, limit=limit, cursor=cursor)
+        shown, following = choose_lines(lines, limit=limit, cursor=cursor)
     except MalformedInboxCursor as error:
         raise malformed("query.cursor", "This is not a cursor that a page gave.") from error
+    unread = await count_unread(caller.user_id, shown, tables=delivery.tables, log=delivery.log)
+    return make_page(shown, unread, following)
 
 
 @router.get("/{conversation_id}", summary="One conversation", responses=PROBLEMS)
 async def get_conversation(conversation_id: UUID, caller: Caller, delivery: Delivery) -> Conversation:
-    """Title, participants and how far it is."""
+    """Title, participants, receipts and how far it is."""
     details = await delivery.reads.get_conversation(str(conversation_id), caller.user_id)
     return Conversation(
         conversation_id=str(conversation_id),
         title=details.title,
-        participants=list(details.participants),
+        participants=[Participant(user_id=user_id, **stay._asdict()) for user_id, stay in details.participants.items()],
+        receipts=[
+            ReceiptState(user_id=user_id, **details.receipts[user_id]._asdict())
+            for user_id in details.participants
+            if user_id in details.receipts
+        ],
         seq=details.last_seq,
     )
 
 
-@router.get("/{conversation_id}/messages", summary="Messages, in seq order", responses=PROBLEMS)
+@router.get(
+    "/{conversation_id}/messages",
+    summary="Messages, in seq order",
+    response_model=MessagePage,
+    responses={**PROBLEMS, 304: {"description": "The page is the one that `If-None-Match` names."}},
+)
 async def get_messages(
     conversation_id: UUID,
     caller: Caller,
@@ -80,10 +118,22 @@ async def get_messages(
     min_seq: Annotated[
         int, Query(ge=0, lt=MAX_SEQ, description="The answer covers the conversation up to here: read your own write.")
     ] = 0,
-) -> MessagePage:
+    if_none_match: Annotated[str | None, Header(description="`ETag` of the page that the client has.")] = None,
+) -> Response:
     """The first messages after `after_seq`, or else the last ones before `before_seq`, or else the newest."""
     membership = await delivery.reads.get_membership(str(conversation_id), caller.user_id, min_seq=min_seq)
-    return await read_page(delivery.reads, str(conversation_id), query, head_seq=membership.last_seq)
+    page = await read_page(delivery.reads, str(conversation_id), query, membership=membership)
+    return answer_page(page.model_dump_json().encode(), if_none_match)
+
+
+def answer_page(body: bytes, if_none_match: str | None) -> Response:
+    """The page, or 304 if the client has it (RFC 9110, section 13.1.2: tags are compared weakly)."""
+    tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    known = [each.strip() for each in (if_none_match or "").split(",")]
+    if tag in known or tag.removeprefix("W/") in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -106,11 +156,15 @@ async def get_events(
     after_seq: Annotated[int, Query(ge=0, lt=MAX_SEQ)] = 0,
     limit: Limit = 50,
 ) -> Response:
-    """The first entries of the conversation's log after `after_seq`, of every type."""
+    """The first entries of the conversation's log after `after_seq`, of every type, that are the caller's to see."""
     membership = await delivery.reads.get_membership(str(conversation_id), caller.user_id)
-    entries = await delivery.reads.read_after(
-        str(conversation_id), after_seq=after_seq, limit=limit + 1, head_seq=membership.last_seq
+    found = await delivery.reads.read_after(
+        str(conversation_id),
+        after_seq=max(after_seq, membership.joined_seq - 1),
+        limit=limit + 1,
+        head_seq=membership.end_seq,
     )
+    entries = [entry for entry in found if entry.seq <= membership.end_seq]
     return Response(encode_events(entries, limit=limit), media_type="application/json")
 
 

@@ -19,9 +19,18 @@ _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 def encode_event(event_type: str, payload: bytes) -> bytes:
     """An event up to its id, which is all that differs between its watchers: `finish` adds that. The payload is not
     parsed; if it has line ends, each line becomes a data line, which the client joins by line feeds."""
+    return b"event: %b\ndata: %b\nid: " % (event_type.encode(), _data_lines(payload))
+
+
+def encode_ephemeral(event_type: str, payload: bytes) -> bytes:
+    """A whole event without an id: a client's cursor stays where it is."""
+    return b"event: %b\ndata: %b\n\n" % (event_type.encode(), _data_lines(payload))
+
+
+def _data_lines(payload: bytes) -> bytes:
     if b"\n" in payload or b"\r" in payload:
-        payload = b"\ndata: ".join(_LINE_ENDS.split(payload))
-    return b"event: %b\ndata: %b\nid: " % (event_type.encode(), payload)
+        return b"\ndata: ".join(_LINE_ENDS.split(payload))
+    return payload
 
 
 def finish(event: bytes, cursor: bytes) -> bytes:

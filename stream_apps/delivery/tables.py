@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -15,18 +16,27 @@ from schemas.redis_keys import (
     ENTRY_EVENT_ID,
     ENTRY_EVENT_TYPE,
     ENTRY_PAYLOAD,
+    HEAD_LAST_CHANGE,
     HEAD_LAST_MESSAGE,
     HEAD_SEQ,
     HEAD_TITLE,
     USER_COMPLETE,
+    Receipt,
+    Stay,
+    changes_key,
+    decode_change,
+    decode_participation,
+    decode_receipt,
+    decode_stay,
     head_key,
     participants_key,
+    receipts_key,
     timeline_key,
     user_conversations_key,
 )
 from stream_apps.breaker import Breaker
 from stream_apps.delivery.telemetry import ReadMetrics
-from stream_apps.log_reader import ConversationDetails, LogEntry, Membership
+from stream_apps.log_reader import ConversationDetails, ConversationSummary, LogEntry, Membership
 
 T = TypeVar("T")
 _CANNOT_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
@@ -37,12 +47,13 @@ class TablesUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """How far a conversation's table is, and what an inbox shows of it. `last_message` is a payload."""
+class Changes:
+    """What the tables know of changes of messages: message id -> the latest one's seq and payload. They know of every
+    change up to `head_seq` of every message from `first_seq` on."""
 
-    seq: int
-    title: str | None
-    last_message: bytes | None
+    head_seq: int
+    first_seq: int
+    changes: dict[str, tuple[int, bytes]]
 
 
 class Tables:
@@ -52,6 +63,7 @@ class Tables:
         self._redis = redis
         self._breaker = breaker
         self._metrics = metrics
+        self._unread = (files("stream_apps.redis_tables") / "unread.lua").read_text()
 
     async def ask(self, question: Callable[[Redis], Awaitable[T]]) -> T:
         """The answer to a question that is put to Redis unless it is known to be away."""
@@ -73,59 +85,107 @@ class Tables:
         """Returns when Redis has answered."""
         await self._execute([("PING",)])
 
-    async def find_membership(self, conversation_id: str, user_id: str) -> Membership | None:
-        """That the user is in the conversation, as the tables have it. None proves nothing: they may be behind."""
-        seq, joined_seq = await self._execute(
-            [
-                ("HGET", head_key(conversation_id), HEAD_SEQ),
-                ("HGET", participants_key(conversation_id), user_id),
-            ],
-            is_atomic=True,
-        )
-        if seq is None or joined_seq is None:
-            return None
-        return Membership(joined_seq=int(joined_seq), last_seq=int(seq))
+    async def read_memberships(self, user_id: str, conversation_ids: Sequence[str]) -> dict[str, Membership]:
+        """The user's stays in conversations, as the tables have it. A conversation that is left out proves nothing:
+        they may be behind. In one round trip."""
+        commands: list[tuple[Any, ...]] = []
+        for each in conversation_ids:
+            # In this order: who had left when the head was as far as it is must not be taken for present.
+            commands.append(("HGET", head_key(each), HEAD_SEQ))
+            commands.append(("HGET", participants_key(each), user_id))
+        answers = await self._execute(commands)
+        return {
+            conversation_id: _membership(seq, participation)
+            for conversation_id, seq, participation in zip(conversation_ids, answers[::2], answers[1::2], strict=True)
+            if seq is not None and participation is not None
+        }
 
     async def find_conversation(self, conversation_id: str) -> ConversationDetails | None:
-        """Title, seq and participants, or None if the tables do not hold the conversation."""
-        (seq, title), participants = await self._execute(
+        """Title, seq, participants and receipts, or None if the tables do not hold the conversation."""
+        (seq, title), participants, receipts = await self._execute(
             [
                 ("HMGET", head_key(conversation_id), HEAD_SEQ, HEAD_TITLE),
                 ("HGETALL", participants_key(conversation_id)),
+                ("HGETALL", receipts_key(conversation_id)),
             ],
             is_atomic=True,
         )
         if seq is None:
             return None
-        joined = sorted((int(joined_seq), user_id.decode()) for user_id, joined_seq in participants.items())
+        stays = {user_id.decode(): decode_participation(text) for user_id, text in participants.items()}
         return ConversationDetails(
             title=_text(title),
             last_seq=int(seq),
-            participants={user_id: joined_seq for joined_seq, user_id in joined},
+            participants=dict(sorted(stays.items(), key=lambda item: (item[1].joined_seq, item[0]))),
+            receipts={user_id.decode(): decode_receipt(text) for user_id, text in receipts.items()},
         )
 
-    async def find_user_conversations(self, user_id: str) -> dict[str, int] | None:
-        """The conversations that the user is in -> the seq at which the user joined; None if the table is not
-        complete."""
+    async def find_user_conversations(self, user_id: str) -> dict[str, Stay] | None:
+        """The conversations that the user is or was in; None if the table is not complete."""
         (table,) = await self._execute([("HGETALL", user_conversations_key(user_id))])
         if table.pop(USER_COMPLETE.encode(), None) is None:
             return None
-        return {conversation_id.decode(): int(joined_seq) for conversation_id, joined_seq in table.items()}
+        return {conversation_id.decode(): decode_stay(text) for conversation_id, text in table.items()}
 
-    async def read_heads(self, conversation_ids: Sequence[str]) -> dict[str, Head]:
-        """The heads that there are, in one round trip."""
-        fields = (HEAD_SEQ, HEAD_TITLE, HEAD_LAST_MESSAGE)
-        answers = await self._execute([("HMGET", head_key(each), *fields) for each in conversation_ids])
+    async def read_summaries(self, user_id: str, conversation_ids: Sequence[str]) -> dict[str, ConversationSummary]:
+        """What an inbox shows the user of those conversations that it is in and the tables hold, in one round trip;
+        without the last entry."""
+        commands: list[tuple[Any, ...]] = []
+        fields = (HEAD_SEQ, HEAD_TITLE, HEAD_LAST_MESSAGE, HEAD_LAST_CHANGE)
+        for each in conversation_ids:
+            commands.append(("HMGET", head_key(each), *fields))
+            commands.append(("HGET", participants_key(each), user_id))
+            commands.append(("HGET", receipts_key(each), user_id))
+        answers = await self._execute(commands)
+        summaries: dict[str, ConversationSummary] = {}
+        rows = zip(conversation_ids, answers[::3], answers[1::3], answers[2::3], strict=True)
+        for conversation_id, (seq, title, message, change), participation, receipt in rows:
+            if seq is None or participation is None:
+                continue
+            membership = _membership(seq, participation)
+            if membership.left_seq is None:
+                read_seq = Receipt(0, 0).read_seq if receipt is None else decode_receipt(receipt).read_seq
+                summaries[conversation_id] = ConversationSummary(
+                    membership, _text(title), message, change, None, read_seq
+                )
+        return summaries
+
+    async def count_unread(self, user_id: str, ranges: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """How many messages of others there are in each conversation's range of seqs (both included), for those
+        ranges that the timelines hold, in one round trip."""
+
+        async def question(redis: Redis) -> list[Any]:
+            script = redis.register_script(self._unread)
+            async with redis.pipeline(transaction=False) as pipeline:
+                for conversation_id, (first, last) in ranges.items():
+                    await script([timeline_key(conversation_id)], [first, last, user_id], client=pipeline)
+                return list(await pipeline.execute())
+
+        answers = await self.ask(question) if ranges else []
         return {
-            conversation_id: Head(int(seq), _text(title), last_message)
-            for conversation_id, (seq, title, last_message) in zip(conversation_ids, answers, strict=True)
-            if seq is not None
+            conversation_id: unread
+            for (conversation_id, (first, last)), (entries, unread) in zip(ranges.items(), answers, strict=True)
+            if entries == last - first + 1
         }
 
-    async def read_seqs(self, conversation_ids: Sequence[str]) -> dict[str, int]:
-        """How far each conversation's table is, for the heads that there are, in one round trip."""
-        answers = await self._execute([("HGET", head_key(each), HEAD_SEQ) for each in conversation_ids])
-        return {each: int(seq) for each, seq in zip(conversation_ids, answers, strict=True) if seq is not None}
+    async def find_changes(self, conversation_id: str, message_ids: Sequence[str]) -> Changes | None:
+        """What changed in messages; None if the tables do not hold the conversation."""
+        seq, oldest, values = await self._execute(
+            [
+                ("HGET", head_key(conversation_id), HEAD_SEQ),
+                ("XRANGE", timeline_key(conversation_id), "-", "+", "COUNT", 1),
+                ("HMGET", changes_key(conversation_id), *message_ids),
+            ],
+            is_atomic=True,
+        )
+        if seq is None or not oldest:
+            return None
+        changes = {
+            message_id: decode_change(value)
+            for message_id, value in zip(message_ids, values, strict=True)
+            if value is not None
+        }
+        return Changes(int(seq), _entry(*oldest[0]).seq, changes)
 
     async def read_newest(self, conversation_ids: Sequence[str]) -> dict[str, bytes]:
         """The payload of each conversation's newest entry, where there is one, in one round trip."""
@@ -165,6 +225,11 @@ class Tables:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+def _membership(seq: bytes, participation: bytes) -> Membership:
+    joined_seq, left_seq, _ = decode_participation(participation)
+    return Membership(joined_seq=joined_seq, left_seq=left_seq, last_seq=int(seq))
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:

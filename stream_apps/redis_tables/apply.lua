@@ -1,15 +1,52 @@
 -- Applies events to the tables of any number of conversations, each conversation's in seq order.
 --
--- KEYS  per conversation: head, timeline, participants, live channel
+-- KEYS  per conversation: head, timeline, participants, changes, live channel
 -- ARGV  timeline length, epoch for tables that begin here; then per conversation: number of events; then per event:
---       seq, type, event id, payload, effects ('' or JSON: {"title": text, "participants": {user: joined_seq}})
+--       seq, type, event id, payload, effects ('' or JSON with any of: "title": text or null,
+--       "participants": {user: "joined:left:role"}, "left": user, "successor": user, "message_id": what is changed)
 -- Answers, per conversation: events applied, duplicates, and the head's seq before a gap (-1: no gap; -2: a gap, and
 -- there is no head at all).
 local length, epoch = ARGV[1], ARGV[2]
 local answer = {}
 local at = 3
-for c = 1, #KEYS, 4 do
-    local head, timeline, participants, channel = KEYS[c], KEYS[c + 1], KEYS[c + 2], KEYS[c + 3]
+
+local function leave(participants, changes, seq)
+    local joined, role = string.match(redis.call('HGET', participants, changes.left) or '', '^(%d+):%d*:(.*)$')
+    if joined then
+        redis.call('HSET', participants, changes.left, joined .. ':' .. seq .. ':' .. role)
+    end
+    if changes.successor then
+        local since = string.match(redis.call('HGET', participants, changes.successor) or '', '^(%d+:%d*:)')
+        if since then
+            redis.call('HSET', participants, changes.successor, since .. 'admin')
+        end
+    end
+end
+
+-- Drops what changed messages that the timeline holds no longer; rarely, so that it costs little on average.
+local function trim(timeline, changes)
+    if redis.call('HLEN', changes) <= 2 * length then
+        return
+    end
+    local first = tonumber(string.match(redis.call('XRANGE', timeline, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
+    local held = redis.call('HGETALL', changes)
+    for i = 1, #held, 2 do
+        if tonumber(string.match(held[i + 1], '^%d+')) < first then
+            redis.call('HDEL', changes, held[i])
+        end
+    end
+end
+
+local function change_message(head, changes, message_id, seq, payload, last_message)
+    redis.call('HSET', changes, message_id, seq .. ' ' .. payload)
+    local readable, last = pcall(cjson.decode, last_message or redis.call('HGET', head, 'last_message') or '')
+    if readable and type(last) == 'table' and last.message_id == message_id then
+        redis.call('HSET', head, 'last_change', payload)
+    end
+end
+
+for c = 1, #KEYS, 5 do
+    local head, timeline, participants, changes, channel = KEYS[c], KEYS[c + 1], KEYS[c + 2], KEYS[c + 3], KEYS[c + 4]
     local events = tonumber(ARGV[at])
     local following = at + 1 + events * 5
     local held = redis.call('HGET', head, 'seq')
@@ -23,7 +60,7 @@ for c = 1, #KEYS, 4 do
         elseif event_seq == seq + 1 then
             if not held and applied == 0 then
                 -- What is left of tables whose head was lost would refuse these entries.
-                redis.call('DEL', timeline, participants)
+                redis.call('DEL', timeline, participants, changes)
             end
             local kind, id, payload, effects = ARGV[e + 1], ARGV[e + 2], ARGV[e + 3], ARGV[e + 4]
             redis.call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0',
@@ -33,12 +70,21 @@ for c = 1, #KEYS, 4 do
                 last_message = payload
             end
             if effects ~= '' then
-                local changes = cjson.decode(effects)
-                if changes.title then
-                    redis.call('HSET', head, 'title', changes.title)
+                local effect = cjson.decode(effects)
+                if effect.title == cjson.null then
+                    redis.call('HDEL', head, 'title')
+                elseif effect.title then
+                    redis.call('HSET', head, 'title', effect.title)
                 end
-                for user, joined in pairs(changes.participants) do
-                    redis.call('HSET', participants, user, joined)
+                for user, participation in pairs(effect.participants or {}) do
+                    redis.call('HSET', participants, user, participation)
+                end
+                if effect.left then
+                    leave(participants, effect, ARGV[e])
+                end
+                if effect.message_id then
+                    change_message(head, changes, effect.message_id, ARGV[e], payload, last_message)
+                    trim(timeline, changes)
                 end
             end
             seq = event_seq

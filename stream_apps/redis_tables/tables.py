@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from redis.asyncio import Redis
 
 from schemas import redis_keys
+from schemas.redis_keys import Stay
 from stream_apps.log_reader import ConversationSnapshot
 
 
@@ -25,12 +25,28 @@ class TimelineEvent(NamedTuple):
     effects: str = ""
 
 
-class Join(NamedTuple):
-    """A user joined a conversation."""
+class MembershipChange(NamedTuple):
+    """A user joined a conversation at a seq, or left it."""
 
     user_id: str
     conversation_id: str
-    joined_seq: int
+    seq: int
+    has_left: bool = False
+
+    @property
+    def verb(self) -> str:
+        """What the user did, as it is announced."""
+        return "left" if self.has_left else "joined"
+
+
+class ReceiptChange(NamedTuple):
+    """A participant has received and read up to here. `payload` is the event's exact text."""
+
+    user_id: str
+    delivered_seq: int
+    read_seq: int
+    event_id: str
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +69,17 @@ class Tables(Protocol):
     async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
         """Replaces a conversation's tables unless they are as far already. Says whether it did."""
 
-    async def join(self, joins: Sequence[Join]) -> list[str]:
-        """Notes the joins; the users whose table is not complete, so that it must be built."""
+    async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
+        """Notes who joined and left; the users whose table is not complete, so that it must be built."""
 
-    async def build_user(self, user_id: str, conversations: Mapping[str, int]) -> None:
-        """Makes a user's table complete: conversation -> joined_seq."""
+    async def build_user(self, user_id: str, conversations: Mapping[str, Stay]) -> None:
+        """Makes a user's table complete, with every conversation that the user is or was in."""
 
-    async def announce(self, joins: Sequence[Join]) -> None:
+    async def announce(self, changes: Sequence[MembershipChange]) -> None:
         """Tells the users' live sessions."""
 
-
-def effects_of(title: str | None, participants: Mapping[str, int]) -> str:
-    """The effects of an event, for TimelineEvent."""
-    changes: dict[str, Any] = {"participants": participants}
-    if title is not None:
-        changes["title"] = title
-    return json.dumps(changes)
+    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> int:
+        """Advances each conversation's receipts; how many of them were news."""
 
 
 class RedisTables:
@@ -78,14 +89,22 @@ class RedisTables:
         self._redis = redis
         self._apply = redis.register_script(_lua("apply"))
         self._rebuild = redis.register_script(_lua("rebuild"))
-        self._join = redis.register_script(_lua("join"))
+        self._membership = redis.register_script(_lua("membership"))
+        self._build_user = redis.register_script(_lua("build_user"))
+        self._receipts = redis.register_script(_lua("receipts"))
 
     async def apply(self, changes: Mapping[str, Sequence[TimelineEvent]]) -> dict[str, Applied]:
         """One call for all conversations."""
         keys: list[str] = []
         arguments: list[Any] = [redis_keys.TIMELINE_LENGTH, _new_epoch()]
         for conversation_id, events in changes.items():
-            keys += _keys(conversation_id)
+            keys += (
+                redis_keys.head_key(conversation_id),
+                redis_keys.timeline_key(conversation_id),
+                redis_keys.participants_key(conversation_id),
+                redis_keys.changes_key(conversation_id),
+                redis_keys.live_channel(conversation_id),
+            )
             arguments.append(len(events))
             for event in events:
                 arguments += event
@@ -96,34 +115,59 @@ class RedisTables:
         }
 
     async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
-        arguments: list[Any] = [snapshot.seq, _new_epoch(), snapshot.title or "", snapshot.last_message or b""]
-        arguments.append(len(snapshot.participants))
-        for participant in snapshot.participants.items():
-            arguments += participant
+        title = "" if snapshot.title is None else f"+{snapshot.title}"
+        arguments: list[Any] = [snapshot.seq, _new_epoch(), title]
+        arguments += (snapshot.last_message or b"", snapshot.last_change or b"")
+        arguments += (len(snapshot.participants), len(snapshot.changes), len(snapshot.receipts))
+        for user_id, participation in snapshot.participants.items():
+            arguments += (user_id, redis_keys.encode_participation(participation))
+        for message_id, change in snapshot.changes.items():
+            arguments += (message_id, b"%d %b" % (change.seq, change.payload))
+        for user_id, receipt in snapshot.receipts.items():
+            arguments += (user_id, *receipt)
         for entry in snapshot.entries:
             arguments += (entry.seq, entry.event_type, entry.event_id, entry.payload)
-        return bool(await self._rebuild(_keys(snapshot.conversation_id), arguments))
+        keys = (
+            redis_keys.head_key,
+            redis_keys.timeline_key,
+            redis_keys.participants_key,
+            redis_keys.changes_key,
+            redis_keys.receipts_key,
+            redis_keys.live_channel,
+        )
+        return bool(await self._rebuild([key(snapshot.conversation_id) for key in keys], arguments))
 
-    async def join(self, joins: Sequence[Join]) -> list[str]:
+    async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for join in joins:
-                key = redis_keys.user_conversations_key(join.user_id)
-                await self._join([key], [join.conversation_id, join.joined_seq], client=pipeline)
+            for change in changes:
+                key = redis_keys.user_conversations_key(change.user_id)
+                await self._membership([key], [change.conversation_id, change.seq, change.verb], client=pipeline)
             answers = await pipeline.execute()
-        return list(dict.fromkeys(join.user_id for join, done in zip(joins, answers, strict=True) if not done))
+        return list(dict.fromkeys(change.user_id for change, done in zip(changes, answers, strict=True) if not done))
 
-    async def build_user(self, user_id: str, conversations: Mapping[str, int]) -> None:
-        key = redis_keys.user_conversations_key(user_id)
-        fields: dict[Any, Any] = {**conversations, redis_keys.USER_COMPLETE: 1}
-        await self._redis.hset(key, mapping=fields)
+    async def build_user(self, user_id: str, conversations: Mapping[str, Stay]) -> None:
+        arguments: list[str] = []
+        for conversation_id, stay in conversations.items():
+            arguments += (conversation_id, redis_keys.encode_stay(stay))
+        await self._build_user([redis_keys.user_conversations_key(user_id)], arguments)
 
-    async def announce(self, joins: Sequence[Join]) -> None:
+    async def announce(self, changes: Sequence[MembershipChange]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for join in joins:
-                pipeline.publish(
-                    redis_keys.user_live_channel(join.user_id), f"{join.conversation_id} {join.joined_seq}"
-                )
+            for change in changes:
+                text = f"{change.conversation_id} {change.verb} {change.seq}"
+                pipeline.publish(redis_keys.user_live_channel(change.user_id), text)
             await pipeline.execute()
+
+    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> int:
+        """One call for all conversations."""
+        keys: list[str] = []
+        arguments: list[Any] = []
+        for conversation_id, receipts in changes.items():
+            keys += (redis_keys.receipts_key(conversation_id), redis_keys.live_channel(conversation_id))
+            arguments.append(len(receipts))
+            for receipt in receipts:
+                arguments += receipt
+        return int(await self._receipts(keys, arguments))
 
 
 def _lua(name: str) -> str:
@@ -132,15 +176,6 @@ def _lua(name: str) -> str:
 
 def _new_epoch() -> str:
     return secrets.token_hex(8)
-
-
-def _keys(conversation_id: str) -> list[str]:
-    return [
-        redis_keys.head_key(conversation_id),
-        redis_keys.timeline_key(conversation_id),
-        redis_keys.participants_key(conversation_id),
-        redis_keys.live_channel(conversation_id),
-    ]
 
 
 def _read_applied(applied: int, duplicates: int, gap: int) -> Applied:

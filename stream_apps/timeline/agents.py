@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.redis_keys import TIMELINE_LENGTH
+from schemas.redis_keys import TIMELINE_LENGTH, Stay
 from stream_apps.log_reader import ConversationSnapshot, LogEntry
 from stream_apps.records import Record
-from stream_apps.redis_tables.tables import Applied, Join, Tables
+from stream_apps.redis_tables.tables import Applied, MembershipChange, Tables
 from stream_apps.telemetry import TimelineMetrics
-from stream_apps.timeline.projection import Changes, events_of_entries, project
+from stream_apps.timeline.projection import Changes, Poison, events_of_entries, project, project_receipts
 
 
 class Log(Protocol):
@@ -18,7 +18,7 @@ class Log(Protocol):
 
     async def read_entries(self, conversation_id: str, *, after_seq: int, limit: int) -> list[LogEntry]: ...
     async def read_snapshot(self, conversation_id: str, *, entries: int) -> ConversationSnapshot | None: ...
-    async def read_user_conversations(self, user_id: str) -> dict[str, int]: ...
+    async def read_user_conversations(self, user_id: str) -> dict[str, Stay]: ...
 
 
 class Outlet(Protocol):
@@ -31,45 +31,77 @@ class UnhealedGap(Exception):
     """A conversation's events do not follow on its table even after it was rebuilt from Postgres."""
 
 
+class SetAside:
+    """Sends dead letters, each once although its batch may be tried again."""
+
+    def __init__(self, outlet: Outlet, metrics: TimelineMetrics) -> None:
+        self._outlet = outlet
+        self._metrics = metrics
+        self._sent: set[tuple[str, int, int]] = set()
+
+    async def send(self, poison: Poison) -> None:
+        """Returns when the record is set aside. Raises TooManyDeadLetters, KafkaError."""
+        record = poison.record
+        origin = (record.topic, record.partition, record.offset)
+        if origin not in self._sent:
+            await self._outlet.send(record, poison.reason)
+            self._metrics.dead_letters_total.inc()
+            self._sent.add(origin)
+
+    def forget(self) -> None:
+        """The batch is done."""
+        self._sent.clear()
+
+
+class Receipts:
+    """Applies batches of receipt.events: one call to Redis each."""
+
+    def __init__(self, tables: Tables, dead_letters: Outlet, metrics: TimelineMetrics) -> None:
+        self._tables = tables
+        self._set_aside = SetAside(dead_letters, metrics)
+        self._metrics = metrics
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Returns when the tables hold what the records say. Raises what Redis and Kafka raise when they are away, and
+        TooManyDeadLetters."""
+        changes = project_receipts(records)
+        for poison in changes.poison:
+            await self._set_aside.send(poison)
+        if changes.receipts:
+            self._metrics.receipts_total.inc(await self._tables.advance_receipts(changes.receipts))
+        self._set_aside.forget()
+
+
 class Timeline:
     """Applies batches. May be called again with a batch that failed half-way: every step is idempotent."""
 
     def __init__(self, tables: Tables, log: Log, dead_letters: Outlet, metrics: TimelineMetrics) -> None:
         self._tables = tables
         self._log = log
-        self._dead_letters = dead_letters
+        self._set_aside = SetAside(dead_letters, metrics)
         self._metrics = metrics
-        self._set_aside: set[tuple[str, int, int]] = set()
 
     async def apply(self, records: Sequence[Record]) -> None:
         """Returns when the tables hold what the records say. Raises what Redis, Postgres and Kafka raise when they are
         away, UnhealedGap, and TooManyDeadLetters."""
         changes = project(records)
         for poison in changes.poison:
-            await self._set_aside_once(poison.record, poison.reason)
+            await self._set_aside.send(poison)
         # A user's table before the conversation's: a crash in between must not lose what an applied event implies.
-        if changes.joins:
-            await self._join(changes.joins)
+        if changes.memberships:
+            await self._note(changes.memberships)
         if changes.events:
             applied = await self._tables.apply(changes.events)
             for conversation_id, result in applied.items():
                 self._count(result)
                 if result.gap_after is not None:
                     await self._heal(conversation_id, changes, result)
-        if changes.joins:
-            await self._tables.announce(changes.joins)
-        self._set_aside.clear()
+        if changes.memberships:
+            await self._tables.announce(changes.memberships)
+        self._set_aside.forget()
 
-    async def _set_aside_once(self, record: Record, reason: str) -> None:
-        """Sends the dead letter unless an earlier attempt at this batch has."""
-        origin = (record.topic, record.partition, record.offset)
-        if origin not in self._set_aside:
-            await self._dead_letters.send(record, reason)
-            self._metrics.dead_letters_total.inc()
-            self._set_aside.add(origin)
-
-    async def _join(self, joins: Sequence[Join]) -> None:
-        for user_id in await self._tables.join(joins):
+    async def _note(self, memberships: Sequence[MembershipChange]) -> None:
+        for user_id in await self._tables.note_memberships(memberships):
             await self._tables.build_user(user_id, await self._log.read_user_conversations(user_id))
 
     async def _heal(self, conversation_id: str, changes: Changes, result: Applied) -> None:
@@ -88,7 +120,7 @@ class Timeline:
         snapshot = await self._log.read_snapshot(conversation_id, entries=TIMELINE_LENGTH)
         if snapshot is None:
             for record in changes.records[conversation_id]:
-                await self._set_aside_once(record, "Postgres has no such conversation")
+                await self._set_aside.send(Poison(record, "Postgres has no such conversation"))
             return
         if await self._tables.rebuild(snapshot):
             self._metrics.rebuilds_total.inc()

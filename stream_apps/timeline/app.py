@@ -7,7 +7,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from schemas.topics import CONVERSATION_EVENTS
+from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.log_reader import LogReader
@@ -15,7 +15,7 @@ from stream_apps.redis_tables.connection import PackingConnection
 from stream_apps.redis_tables.tables import RedisTables
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
-from stream_apps.timeline.agents import Timeline
+from stream_apps.timeline.agents import Receipts, Timeline
 
 
 class MetricsServer:
@@ -73,6 +73,9 @@ def create_app(settings: StreamSettings) -> StreamApp:
         metrics=metrics,
         watchdog=watchdog,
     )
-    timeline = Timeline(RedisTables(redis), log, dead_letters, metrics)
+    tables = RedisTables(redis)
+    timeline = Timeline(tables, log, dead_letters, metrics)
+    receipts = Receipts(tables, dead_letters, metrics)
     add_agent(app, CONVERSATION_EVENTS, timeline.apply, metrics, watchdog)
+    add_agent(app, RECEIPT_EVENTS, receipts.apply, metrics, watchdog)
     return app

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import ValidationError
 
 from schemas.envelope import Envelope, MalformedEnvelope, read_envelope
-from schemas.events import ConversationCreated, parse_event
+from schemas.events import (
+    EVENT_TYPES,
+    ConversationCreated,
+    LogEvent,
+    MessageDeleted,
+    MessageEdited,
+    ParticipantJoined,
+    ParticipantLeft,
+    TitleChanged,
+    parse_event,
+    parse_receipt,
+)
+from schemas.ids import MalformedKey, conversation_id_of_key
+from schemas.redis_keys import Participation, encode_participation
 from stream_apps.log_reader import LogEntry
 from stream_apps.records import Record
-from stream_apps.redis_tables.tables import Join, TimelineEvent, effects_of
+from stream_apps.redis_tables.tables import MembershipChange, ReceiptChange, TimelineEvent
+
+WITH_EFFECTS = frozenset(EVENT_TYPES) - {"MessageSent"}
+"""The types whose payload is parsed, because they change more than the timeline. Messages are not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +43,11 @@ class Poison:
 @dataclass(slots=True)
 class Changes:
     """What a batch of records changes: events per conversation (in the records' order) and the records that they came
-    in, joins, and what is poison."""
+    in, who joined and left, and what is poison."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     events: dict[str, list[TimelineEvent]] = field(default_factory=dict)
-    joins: list[Join] = field(default_factory=list)
+    memberships: list[MembershipChange] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
 
 
@@ -43,34 +61,123 @@ def project(records: Iterable[Record]) -> Changes:
         except MalformedEnvelope as error:
             changes.poison.append(Poison(record, str(error)))
             continue
-        event, joins, reason = _event_of(envelope)
+        event, memberships, reason = _event_of(envelope)
         if reason:
             changes.poison.append(Poison(record, reason))
         changes.events.setdefault(envelope.conversation_id, []).append(event)
         changes.records.setdefault(envelope.conversation_id, []).append(record)
-        changes.joins += joins
+        changes.memberships += memberships
     return changes
 
 
-def _event_of(envelope: Envelope) -> tuple[TimelineEvent, list[Join], str | None]:
-    if envelope.event_type != "ConversationCreated":
-        event = TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
-        return event, [], None
-    plain = TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
-    try:
-        created = parse_event(envelope.payload)
-    except ValidationError as error:
-        return plain, [], f"{envelope.event_type}: {error.error_count()} errors, the first: {error.errors()[0]['msg']}"
-    if not isinstance(created, ConversationCreated):
-        return plain, [], f"the header says {envelope.event_type}, the payload {created.type}"
-    participants = {str(user_id): envelope.seq for user_id in created.participants}
-    joins = [Join(user_id, envelope.conversation_id, envelope.seq) for user_id in participants]
-    return plain._replace(effects=effects_of(created.title, participants)), joins, None
-
-
 def events_of_entries(conversation_id: str, entries: Sequence[LogEntry]) -> list[TimelineEvent]:
-    """The same from rows of the log."""
+    """The events in rows of the log."""
     return [
         _event_of(Envelope(conversation_id, entry.seq, entry.event_id, entry.event_type, entry.payload))[0]
         for entry in entries
     ]
+
+
+def memberships_of_entries(conversation_id: str, entries: Sequence[LogEntry]) -> list[MembershipChange]:
+    """Who joined and left, in rows of the log."""
+    changes: list[MembershipChange] = []
+    for entry in entries:
+        envelope = Envelope(conversation_id, entry.seq, entry.event_id, entry.event_type, entry.payload)
+        changes += _event_of(envelope)[1]
+    return changes
+
+
+def _event_of(envelope: Envelope) -> tuple[TimelineEvent, Sequence[MembershipChange], str | None]:
+    plain = TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+    if envelope.event_type not in WITH_EFFECTS:
+        return plain, (), None
+    try:
+        event = parse_event(envelope.payload)
+    except ValidationError as error:
+        return plain, (), f"{envelope.event_type}: {_first_of(error)}"
+    if event.type != envelope.event_type:
+        return plain, (), f"the header says {envelope.event_type}, the payload {event.type}"
+    effects = json.dumps(_effects_of(event, envelope.seq))
+    return plain._replace(effects=effects), _memberships_of(event, envelope), None
+
+
+def _effects_of(event: LogEvent, seq: int) -> dict[str, Any]:
+    """What an event changes besides the timeline, as redis_tables/apply.lua reads it."""
+    match event:
+        case ConversationCreated():
+            participants = {
+                str(user_id): _joined(seq, "admin" if user_id == event.actor_id else "member")
+                for user_id in event.participants
+            }
+            return {"title": event.title, "participants": participants}
+        case ParticipantJoined():
+            return {"participants": {str(event.user_id): _joined(seq, event.role)}}
+        case ParticipantLeft():
+            left = {"left": str(event.user_id)}
+            return left if event.successor_id is None else {**left, "successor": str(event.successor_id)}
+        case TitleChanged():
+            return {"title": event.title}
+        case MessageEdited() | MessageDeleted():
+            return {"message_id": str(event.message_id)}
+        case _:
+            return {}
+
+
+def _joined(seq: int, role: str) -> str:
+    return encode_participation(Participation(seq, None, role))
+
+
+def _memberships_of(event: LogEvent, envelope: Envelope) -> list[MembershipChange]:
+    conversation_id, seq = envelope.conversation_id, envelope.seq
+    match event:
+        case ConversationCreated():
+            return [MembershipChange(str(user_id), conversation_id, seq) for user_id in event.participants]
+        case ParticipantJoined():
+            return [MembershipChange(str(event.user_id), conversation_id, seq)]
+        case ParticipantLeft():
+            return [MembershipChange(str(event.user_id), conversation_id, seq, has_left=True)]
+        case _:
+            return []
+
+
+@dataclass(slots=True)
+class ReceiptChanges:
+    """What a batch of records of receipt.events changes, per conversation, and what is poison."""
+
+    receipts: dict[str, list[ReceiptChange]] = field(default_factory=dict)
+    poison: list[Poison] = field(default_factory=list)
+
+
+def project_receipts(records: Iterable[Record]) -> ReceiptChanges:
+    """The receipts of a batch; of those of one participant that follow on each other, only the last."""
+    latest: dict[tuple[str, str], list[ReceiptChange]] = {}
+    changes = ReceiptChanges()
+    for record in records:
+        try:
+            conversation_id = conversation_id_of_key(record.key or b"")
+            receipt = parse_receipt(record.value or b"")
+        except MalformedKey as error:
+            changes.poison.append(Poison(record, f"{type(error).__name__}: {error}"))
+            continue
+        except ValidationError as error:
+            changes.poison.append(Poison(record, f"ReceiptAdvanced: {_first_of(error)}"))
+            continue
+        if str(receipt.conversation_id) != conversation_id:
+            reason = f"the key says {conversation_id}, the payload {receipt.conversation_id}"
+            changes.poison.append(Poison(record, reason))
+            continue
+        user_id = str(receipt.user_id)
+        change = ReceiptChange(
+            user_id, receipt.delivered_seq, receipt.read_seq, str(receipt.event_id), record.value or b""
+        )
+        before = latest.setdefault((conversation_id, user_id), [])
+        if before and before[-1].delivered_seq <= change.delivered_seq and before[-1].read_seq <= change.read_seq:
+            before.pop()
+        before.append(change)
+    for (conversation_id, _), receipts in latest.items():
+        changes.receipts.setdefault(conversation_id, []).extend(receipts)
+    return changes
+
+
+def _first_of(error: ValidationError) -> str:
+    return f"{error.error_count()} errors, the first: {error.errors()[0]['msg']}"

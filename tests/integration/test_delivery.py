@@ -96,6 +96,9 @@ async def test_messages_are_read_page_by_page_in_both_directions(world: World, s
             "created_at": forwards[3]["created_at"],
             "body": {"type": "text", "text": "3"},
             "reply_to": None,
+            "edited": False,
+            "edited_at": None,
+            "deleted": False,
         }
 
 
@@ -155,7 +158,15 @@ async def test_the_inbox_is_sorted_by_last_activity_and_paged(world: World, sour
         assert whole["next"] is None
         first = whole["conversations"][0]
         assert (first["title"], first["seq"], first["last_message"]["body"]["text"]) == ("number 1", 2, "hello 1")
-        assert set(first["last_message"]) == {"message_id", "actor_id", "seq", "created_at", "body"}
+        assert set(first["last_message"]) == {
+            "message_id",
+            "actor_id",
+            "seq",
+            "created_at",
+            "body",
+            "edited",
+            "deleted",
+        }
         assert whole["conversations"][-1]["last_message"] is None
 
         paged, cursor = [], None
@@ -180,7 +191,16 @@ async def test_a_conversation_tells_its_title_and_participants(world: World, sou
     assert answer == {
         "conversation_id": conversation_id,
         "title": None,
-        "participants": sorted([alice.user_id, bob.user_id]),
+        "participants": [
+            {
+                "user_id": user_id,
+                "role": "admin" if user_id == alice.user_id else "member",
+                "joined_seq": 1,
+                "left_seq": None,
+            }
+            for user_id in sorted([alice.user_id, bob.user_id])
+        ],
+        "receipts": [],
         "seq": 1,
     }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.redis_keys import Participation, Stay
 from stream_apps.log_reader import LogReader, LogUnavailable, Membership
 from tests.integration.servers import READER, Server, free_port, login, start_postgres, start_redis
 from tests.integration.world import World, create_world
@@ -48,7 +49,10 @@ async def test_a_snapshot_is_everything_of_one_moment(world: World) -> None:
     snapshot = await world.log.read_snapshot(conversation_id, entries=2)
     assert snapshot is not None
     assert (snapshot.conversation_id, snapshot.seq, snapshot.title) == (conversation_id, 3, "ünï")
-    assert snapshot.participants == {alice.user_id: 1, bob.user_id: 1}
+    assert snapshot.participants == {
+        alice.user_id: Participation(1, None, "admin"),
+        bob.user_id: Participation(1, None, "member"),
+    }
     assert [entry.seq for entry in snapshot.entries] == [2, 3]
     assert snapshot.last_message == snapshot.entries[-1].payload
     assert await world.log.read_snapshot(str(uuid.uuid4()), entries=2) is None
@@ -61,18 +65,41 @@ async def test_a_snapshot_before_the_first_message_has_no_last_message(world: Wo
     assert (snapshot.title, snapshot.last_message, len(snapshot.entries)) == (None, None, 1)
 
 
-async def test_one_who_has_left_is_in_the_conversation_no_more(world: World) -> None:
+async def test_one_who_has_left_keeps_the_conversation_up_to_there(world: World) -> None:
     alice, bob = await world.register(), await world.register()
     conversation_id = await world.create_conversation(alice, bob)
-    assert await world.log.find_membership(conversation_id, bob.user_id) == Membership(joined_seq=1, last_seq=1)
-    assert await world.log.read_user_conversations(bob.user_id) == {conversation_id: 1}
-    await world.database.execute("UPDATE participants SET left_seq = 1 WHERE user_id = %s", (bob.user_id,))
-    assert await world.log.find_membership(conversation_id, bob.user_id) is None
-    assert await world.log.read_user_conversations(bob.user_id) == {}
+    assert await world.log.find_membership(conversation_id, bob.user_id) == Membership(1, None, 1)
+    assert await world.log.read_user_conversations(bob.user_id) == {conversation_id: Stay(1, None)}
+    await world.leave(conversation_id, bob)
+    await world.send(conversation_id, "behind his back")
+    membership = await world.log.find_membership(conversation_id, bob.user_id)
+    assert membership == Membership(1, 2, 3)
+    assert membership.end_seq == 2
+    assert await world.log.read_user_conversations(bob.user_id) == {conversation_id: Stay(1, 2)}
     details = await world.log.find_conversation(conversation_id)
     assert details is not None
-    assert list(details.participants) == [alice.user_id]
+    assert details.participants == {
+        alice.user_id: Participation(1, None, "admin"),
+        bob.user_id: Participation(1, 2, "member"),
+    }
     assert await world.log.find_conversation(str(uuid.uuid4())) is None
+
+
+async def test_the_latest_change_up_to_a_seq_is_found(world: World) -> None:
+    alice = await world.register()
+    conversation_id = await world.create_conversation(alice)
+    one, other, third = await world.send(conversation_id, "one", "other", "third")
+    await world.edit(conversation_id, one, "once")
+    await world.edit(conversation_id, one, "twice")
+    await world.delete(conversation_id, other)
+
+    async def changes(up_to_seq: int) -> dict[str, int]:
+        found = await world.log.read_changes(conversation_id, [one, other, third], after_seq=1, up_to_seq=up_to_seq)
+        return {message_id: entry.seq for message_id, entry in found.items()}
+
+    assert await changes(4) == {}
+    assert await changes(5) == {one: 5}
+    assert await changes(7) == {one: 6, other: 7}
 
 
 async def test_it_opens_while_postgres_is_down_and_says_so_when_asked() -> None:

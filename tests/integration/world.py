@@ -27,8 +27,8 @@ from stream_apps.delivery.__main__ import Server as DeliveryServer
 from stream_apps.delivery.app import create_app
 from stream_apps.delivery.settings import Settings
 from stream_apps.log_reader import LogReader
-from stream_apps.redis_tables.tables import Join, RedisTables
-from stream_apps.timeline.projection import events_of_entries
+from stream_apps.redis_tables.tables import ReceiptChange, RedisTables
+from stream_apps.timeline.projection import events_of_entries, memberships_of_entries
 from tests.chat_client import ChatClient, User
 from tests.integration.servers import READER, Server, login
 
@@ -81,8 +81,8 @@ class World:
         )
         for user in users:
             await self.database.execute(
-                "INSERT INTO participants (conversation_id, user_id, role, joined_seq) VALUES (%s, %s, 'member', 1)",
-                (conversation_id, user.user_id),
+                "INSERT INTO participants (conversation_id, user_id, role, joined_seq) VALUES (%s, %s, %s, 1)",
+                (conversation_id, user.user_id, "admin" if user is users[0] else "member"),
             )
         self.participants[conversation_id] = list(users)
         participants = [user.user_id for user in users]
@@ -109,17 +109,112 @@ class World:
             await self.project(conversation_id)
         return message_ids
 
+    async def edit(self, conversation_id: str, message_id: str, text: str, *, project: bool = True) -> None:
+        """The first participant edits a message."""
+        body = {"type": "text", "text": text}
+        await self._happen(conversation_id, "MessageEdited", project=project, message_id=message_id, body=body)
+
+    async def delete(self, conversation_id: str, message_id: str, *, project: bool = True) -> None:
+        """The first participant deletes a message."""
+        await self._happen(conversation_id, "MessageDeleted", project=project, message_id=message_id)
+
+    async def change_title(self, conversation_id: str, title: str | None, *, project: bool = True) -> None:
+        """The first participant gives the conversation another title."""
+        await self.database.execute(
+            "UPDATE conversations SET title = %s WHERE conversation_id = %s", (title, conversation_id)
+        )
+        await self._happen(conversation_id, "TitleChanged", project=project, title=title)
+
+    async def join(self, conversation_id: str, user: User, *, role: str = "member", project: bool = True) -> int:
+        """The first participant brings a user in (again). The seq at which it joins."""
+        async with self.database.transaction():
+            await self._happen(conversation_id, "ParticipantJoined", project=False, user_id=user.user_id, role=role)
+            seq = await self.last_seq(conversation_id)
+            await self.database.execute(
+                "INSERT INTO participants (conversation_id, user_id, role, joined_seq) VALUES (%s, %s, %s, %s)"
+                " ON CONFLICT (conversation_id, user_id)"
+                " DO UPDATE SET joined_seq = excluded.joined_seq, left_seq = NULL, role = excluded.role",
+                (conversation_id, user.user_id, role, seq),
+            )
+        if project:
+            await self.project(conversation_id)
+        return seq
+
+    async def leave(
+        self, conversation_id: str, user: User, *, successor: User | None = None, project: bool = True
+    ) -> int:
+        """A user leaves, or is removed by the first participant. The seq at which it leaves."""
+        fields = {} if successor is None else {"successor_id": successor.user_id}
+        async with self.database.transaction():
+            await self._happen(conversation_id, "ParticipantLeft", project=False, user_id=user.user_id, **fields)
+            seq = await self.last_seq(conversation_id)
+            await self.database.execute(
+                "UPDATE participants SET left_seq = %s WHERE conversation_id = %s AND user_id = %s",
+                (seq, conversation_id, user.user_id),
+            )
+            if successor is not None:
+                await self.database.execute(
+                    "UPDATE participants SET role = 'admin' WHERE conversation_id = %s AND user_id = %s",
+                    (conversation_id, successor.user_id),
+                )
+        if project:
+            await self.project(conversation_id)
+        return seq
+
+    async def advance_receipt(
+        self, conversation_id: str, user: User, *, delivered_seq: int, read_seq: int, project: bool = True
+    ) -> bytes:
+        """A user has received and read up to here. The event's payload."""
+        await self.database.execute(
+            "INSERT INTO receipts VALUES (%(conversation)s, %(user)s, %(delivered)s, %(read)s)"
+            " ON CONFLICT (conversation_id, user_id)"
+            " DO UPDATE SET delivered_seq = greatest(receipts.delivered_seq, excluded.delivered_seq),"
+            " read_seq = greatest(receipts.read_seq, excluded.read_seq)",
+            {"conversation": conversation_id, "user": user.user_id, "delivered": delivered_seq, "read": read_seq},
+        )
+        event_id = str(uuid.uuid4())
+        payload = json.dumps(
+            {
+                "type": "ReceiptAdvanced",
+                "event_id": event_id,
+                "conversation_id": conversation_id,
+                "user_id": user.user_id,
+                "delivered_seq": delivered_seq,
+                "read_seq": read_seq,
+                "created_at": "2030-01-01T00:00:00.000000Z",
+            }
+        ).encode()
+        if project:
+            change = ReceiptChange(user.user_id, delivered_seq, read_seq, event_id, payload)
+            await RedisTables(self.redis).advance_receipts({conversation_id: [change]})
+        return payload
+
+    async def last_seq(self, conversation_id: str) -> int:
+        """How far the log is."""
+        row = await (
+            await self.database.execute(
+                "SELECT last_seq FROM conversations WHERE conversation_id = %s", (conversation_id,)
+            )
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def _happen(self, conversation_id: str, kind: str, *, project: bool, **fields: Any) -> None:
+        actor = self.participants[conversation_id][0]
+        await self._append(conversation_id, actor, str(uuid.uuid4()), kind, **fields)
+        if project:
+            await self.project(conversation_id)
+
     async def project(self, conversation_id: str) -> None:
         """Brings the Redis tables to where the log is, as the timeline app does."""
         tables = RedisTables(self.redis)
         after_seq = self.projected.get(conversation_id, 0)
         entries = await self.log.read_entries(conversation_id, after_seq=after_seq, limit=5000)
-        users = self.participants[conversation_id] if after_seq == 0 else []
-        joins = [Join(user.user_id, conversation_id, 1) for user in users]
-        for user_id in await tables.join(joins):
+        memberships = memberships_of_entries(conversation_id, entries)
+        for user_id in await tables.note_memberships(memberships):
             await tables.build_user(user_id, await self.log.read_user_conversations(user_id))
         await tables.apply({conversation_id: events_of_entries(conversation_id, entries)})
-        await tables.announce(joins)
+        await tables.announce(memberships)
         self.projected[conversation_id] = entries[-1].seq
 
     async def rebuild(self, conversation_id: str) -> None:

@@ -32,7 +32,7 @@ GRANT SELECT ON oauth_clients TO chat_api;
 GRANT UPDATE (last_seq) ON conversations TO chat_api;
 GRANT SELECT, INSERT, DELETE ON outbox TO chat_api;
 
-GRANT SELECT ON conversations, participants, conversation_log TO chat_reader;
+GRANT SELECT ON conversations, participants, conversation_log, receipts TO chat_reader;
 GRANT SELECT (user_id, username, display_name) ON users TO chat_reader;
 ALTER ROLE chat_reader SET default_transaction_read_only = on;
 

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from schemas.redis_keys import decode_live_frame, live_channel, user_live_channel
+from schemas.events import ParticipantLeft, parse_event
+from schemas.redis_keys import NO_SEQ, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
-from stream_apps.delivery.sse import encode_event
+from stream_apps.delivery.sse import encode_ephemeral, encode_event
 from stream_apps.delivery.telemetry import StreamMetrics
 
 logger = logging.getLogger(__name__)
@@ -26,14 +27,32 @@ LONGEST_DELAY_SECONDS = 1.0
 class Watcher(Protocol):
     """Who is told of what happens on channels. The calls must neither block nor raise."""
 
-    def on_event(self, conversation_id: str, seq: int, event: bytes) -> None:
-        """A conversation's event happened. `event` is encoded for Server-Sent Events up to its id."""
+    def on_event(self, conversation_id: str, seq: int, event: bytes, leaver: str | None) -> None:
+        """A conversation's event happened. `event` is encoded for Server-Sent Events up to its id; `leaver` is the
+        user who left, if that is what happened."""
 
-    def on_joined(self, conversation_id: str, joined_seq: int) -> None:
+    def on_ephemeral(self, conversation_id: str, event: bytes) -> None:
+        """Something happened in a conversation that has no seq. `event` is encoded whole."""
+
+    def on_joined(self, conversation_id: str, seq: int) -> None:
         """The user whom the watcher watches has joined a conversation."""
+
+    def on_left(self, conversation_id: str, seq: int) -> None:
+        """The user whom the watcher watches has left a conversation."""
 
     def on_restored(self) -> None:
         """Anything may have been missed until now; from now on nothing is."""
+
+
+def find_leaver(event_type: str, payload: bytes) -> str | None:
+    """Who left a conversation, if that is what the event says. No other event is parsed."""
+    if event_type != "ParticipantLeft":
+        return None
+    try:
+        event = parse_event(payload)
+    except ValueError:
+        return None
+    return str(event.user_id) if isinstance(event, ParticipantLeft) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +99,8 @@ class Hub:
                 await self._task
 
     async def watch_user(self, watcher: Watcher, user_id: str) -> None:
-        """Tells the watcher of every conversation that the user joins, from when this returns; or, if Redis is away,
-        lets it know when it is back."""
+        """Tells the watcher of every conversation that the user joins or leaves, from when this returns; or, if Redis
+        is away, lets it know when it is back."""
         await self._watch(watcher, {user_live_channel(user_id).encode(): None})
 
     async def watch_conversations(self, watcher: Watcher, conversation_ids: Iterable[str]) -> None:
@@ -90,8 +109,23 @@ class Hub:
 
     def unwatch(self, watcher: Watcher) -> None:
         """Tells the watcher of nothing any more."""
+        self._unwatch(watcher, self._watched.pop(watcher, set()))
+
+    def is_watching(self, watcher: Watcher, conversation_id: str) -> bool:
+        """Whether the watcher is told of the conversation's events."""
+        return live_channel(conversation_id).encode() in self._watched.get(watcher, ())
+
+    def unwatch_conversation(self, watcher: Watcher, conversation_id: str) -> None:
+        """Tells the watcher of the conversation's events no more."""
+        name = live_channel(conversation_id).encode()
+        watched = self._watched.get(watcher, set())
+        if name in watched:
+            watched.discard(name)
+            self._unwatch(watcher, {name})
+
+    def _unwatch(self, watcher: Watcher, names: set[bytes]) -> None:
         unwatched = []
-        for name in self._watched.pop(watcher, ()):
+        for name in names:
             channel = self._channels[name]
             channel.watchers.discard(watcher)
             if not channel.watchers:
@@ -128,9 +162,9 @@ class Hub:
             return
         try:
             if channel.conversation_id is None:
-                conversation_id, joined_seq = data.decode("ascii").split(" ")
+                conversation_id, verb, seq = data.decode("ascii").split(" ")
                 for watcher in channel.watchers:
-                    watcher.on_joined(conversation_id, int(joined_seq))
+                    (watcher.on_left if verb == "left" else watcher.on_joined)(conversation_id, int(seq))
                 return
             frame = decode_live_frame(data)
         except ValueError:
@@ -138,9 +172,15 @@ class Hub:
             logger.error("A live frame cannot be read and is left out", extra={"channel": name})
             return
         self._metrics.frames_total.inc()
+        if frame.seq == NO_SEQ:
+            ephemeral = encode_ephemeral(frame.event_type, frame.payload)
+            for watcher in channel.watchers:
+                watcher.on_ephemeral(channel.conversation_id, ephemeral)
+            return
         event = encode_event(frame.event_type, frame.payload)
+        leaver = find_leaver(frame.event_type, frame.payload)
         for watcher in channel.watchers:
-            watcher.on_event(channel.conversation_id, frame.seq, event)
+            watcher.on_event(channel.conversation_id, frame.seq, event, leaver)
 
     async def _run(self) -> None:
         delay = FIRST_DELAY_SECONDS

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from schemas.tokens import Principal
 from stream_apps.delivery.live.bases import Bases, new_base
 from stream_apps.delivery.live.cursors import NO_BASE, Base, CursorWriter, Scope
-from stream_apps.delivery.live.hub import Hub
+from stream_apps.delivery.live.hub import Hub, find_leaver
 from stream_apps.delivery.live.progress import Progress
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.sse import COMMENT, PREAMBLE, encode_event, encode_gap, encode_ready, finish
 from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.delivery.telemetry import StreamMetrics
-from stream_apps.log_reader import LogUnavailable
+from stream_apps.log_reader import LogUnavailable, Membership
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,13 @@ class Session:
     there is something to do.
     """
 
-    def __init__(self, principal: Principal, scope: Scope, parts: SessionParts) -> None:
+    def __init__(self, principal: Principal, parts: SessionParts, *, conversation_id: str | None = None) -> None:
         self._principal = principal
-        self._scope = scope
+        self._scope = Scope.EVERY_CONVERSATION if conversation_id is None else Scope.ONE_CONVERSATION
+        self._only = conversation_id
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self._progress = Progress(CursorWriter(scope, {}))
+        self._progress = Progress(CursorWriter(self._scope, {}))
         self._early: dict[str, int] = {}
         self._page_entries = min(MAX_PAGE_ENTRIES, parts.queue_events // 4)
         self._is_begun = False
@@ -59,21 +60,30 @@ class Session:
         self._last_sent_at = self._loop.time()
         self._keeper: asyncio.Task[None] | None = None
         self._must_check = False
-        self._joined: dict[str, int] = {}
+        self._unsettled: set[str] = set()
         self._unstored: Base | None = None
         self._superseded = NO_BASE
         self._failing_since: float | None = None
         self.ended: asyncio.Future[str] = self._loop.create_future()
 
     def begin(
-        self, positions: dict[str, int], heads: dict[str, int], *, base: Base | None, is_resumed: bool, is_lost: bool
+        self,
+        positions: dict[str, int],
+        memberships: dict[str, Membership],
+        *,
+        base: Base | None,
+        is_resumed: bool,
+        is_lost: bool,
     ) -> None:
-        """Follows conversations from positions; `heads` is how far they are. `is_lost` says that the client gave a
-        cursor which says nothing any more. A base that is not stored yet is what `store_base` stores."""
+        """Follows conversations from positions. `is_lost` says that the client gave a cursor which says nothing any
+        more. A base that is not stored yet is what `store_base` stores."""
         cursors = CursorWriter(self._scope, positions, base=base)
         self._progress = Progress(cursors)
-        for conversation_id in positions:
-            seq = max(heads.get(conversation_id, 0), self._early.get(conversation_id, 0))
+        for conversation_id, membership in memberships.items():
+            self._progress.begin(conversation_id, joined_seq=membership.joined_seq)
+            if membership.left_seq is not None:
+                self._progress.end(conversation_id, membership.left_seq)
+            seq = max(membership.end_seq, self._early.get(conversation_id, 0))
             self._progress.learn(conversation_id, seq)
         self._early.clear()
         self._is_begun = True
@@ -96,7 +106,7 @@ class Session:
 
     # What the hub tells.
 
-    def on_event(self, conversation_id: str, seq: int, event: bytes) -> None:
+    def on_event(self, conversation_id: str, seq: int, event: bytes, leaver: str | None) -> None:
         """See Watcher."""
         if not self._is_begun:
             # The positions are being read: this event may be younger than they.
@@ -105,13 +115,29 @@ class Session:
         cursor = self._progress.take_live(conversation_id, seq)
         if cursor is not None:
             self._push(finish(event, cursor))
+            if leaver == self._principal.user_id:
+                self._end_conversation(conversation_id, seq)
         if self._progress.behind or self._progress.cursors.needs_base:
             self._call_keeper()
 
-    def on_joined(self, conversation_id: str, joined_seq: int) -> None:
+    def on_ephemeral(self, conversation_id: str, event: bytes) -> None:
+        """See Watcher. It is left out while the client is behind, or slow: nothing depends on it."""
+        is_welcome = self._is_begun and len(self._queue) < self._parts.queue_events // 2
+        if is_welcome and self._progress.is_live(conversation_id):
+            self._push(event)
+
+    def on_joined(self, conversation_id: str, seq: int) -> None:
         """See Watcher."""
-        self._joined[conversation_id] = joined_seq
-        self._call_keeper()
+        if self._is_of_this_stream(conversation_id) and seq > self._progress.joined_seq(conversation_id):
+            self._unsettled.add(conversation_id)
+            self._call_keeper()
+
+    def on_left(self, conversation_id: str, seq: int) -> None:
+        """See Watcher."""
+        if self._is_begun and self._progress.is_following(conversation_id):
+            self._progress.end(conversation_id, seq)
+            self._progress.learn(conversation_id, seq)
+        self.on_joined(conversation_id, seq)
 
     def on_restored(self) -> None:
         """See Watcher."""
@@ -151,6 +177,15 @@ class Session:
         if self._keeper is not None:
             self._keeper.cancel()
         self._wake()
+
+    def _is_of_this_stream(self, conversation_id: str) -> bool:
+        return self._scope is Scope.EVERY_CONVERSATION or conversation_id == self._only
+
+    def _end_conversation(self, conversation_id: str, seq: int) -> None:
+        """The client has been told that the user left. It may have come back by now: the keeper looks."""
+        self._progress.end(conversation_id, seq)
+        self._unsettled.add(conversation_id)
+        self._call_keeper()
 
     def _push(self, data: bytes) -> None:
         if self.ended.done():
@@ -193,8 +228,8 @@ class Session:
         """Does the most urgent thing. False when there was nothing to do."""
         if self._must_check:
             await self._check_everything()
-        elif self._joined:
-            await self._join(next(iter(self._joined)))
+        elif self._unsettled:
+            await self._settle(next(iter(self._unsettled)))
         elif self._progress.behind:
             await self._catch_up(next(iter(self._progress.behind)))
         elif self._unstored is not None:
@@ -206,31 +241,47 @@ class Session:
         return True
 
     async def _check_everything(self) -> None:
-        """After Redis was away: what was joined, and how far is everything?"""
-        reads, progress = self._parts.reads, self._progress
+        """After Redis was away: who came and went, and how far is everything?"""
+        reads, progress, user_id = self._parts.reads, self._progress, self._principal.user_id
         self._must_check = False
         try:
+            conversation_ids = dict.fromkeys(progress.cursors.positions)
             if self._scope is Scope.EVERY_CONVERSATION:
-                conversations = await reads.read_user_conversations(self._principal.user_id)
-                self._joined.update(
-                    {each: seq for each, seq in conversations.items() if not progress.is_following(each)}
-                )
-            for conversation_id, seq in (await reads.read_last_seqs(list(progress.cursors.positions))).items():
-                progress.learn(conversation_id, seq)
+                conversation_ids |= dict.fromkeys(await reads.read_user_conversations(user_id))
+            for conversation_id, membership in (await reads.read_memberships(user_id, list(conversation_ids))).items():
+                await self._take_membership(conversation_id, membership)
         except LogUnavailable:
             self._must_check = True
             raise
         # Redis may have lost the base.
         self._unstored = progress.cursors.base
 
-    async def _join(self, conversation_id: str) -> None:
-        """Follows a conversation that the user has joined, from the event that says so on."""
-        joined_seq = self._joined[conversation_id]
-        if not self._progress.is_following(conversation_id):
-            await self._parts.hub.watch_conversations(self, [conversation_id])
-            self._progress.follow(conversation_id, after_seq=joined_seq - 1)
-            self._progress.learn(conversation_id, joined_seq)
-        del self._joined[conversation_id]
+    async def _settle(self, conversation_id: str) -> None:
+        """Is the user in this conversation (again, or no more)?"""
+        memberships = await self._parts.reads.read_memberships(self._principal.user_id, [conversation_id])
+        self._unsettled.discard(conversation_id)
+        if conversation_id in memberships:
+            await self._take_membership(conversation_id, memberships[conversation_id])
+
+    async def _take_membership(self, conversation_id: str, membership: Membership) -> None:
+        """Follows the conversation as far as the stay goes."""
+        progress, hub = self._progress, self._parts.hub
+        if membership.joined_seq > progress.joined_seq(conversation_id):
+            if progress.is_following(conversation_id):
+                # What is left of the stay before comes first; it ends with the event that says so.
+                progress.learn(conversation_id, membership.joined_seq)
+                return
+            await hub.watch_conversations(self, [conversation_id])
+            progress.follow(conversation_id, joined_seq=membership.joined_seq)
+        if membership.left_seq is not None and membership.joined_seq == progress.joined_seq(conversation_id):
+            progress.end(conversation_id, membership.left_seq)
+        progress.learn(conversation_id, max(membership.end_seq, membership.joined_seq))
+        if progress.is_over(conversation_id):
+            hub.unwatch_conversation(self, conversation_id)
+        elif not hub.is_watching(self, conversation_id):
+            # It was thought to be over. What has happened since the membership was read is asked for once more.
+            await hub.watch_conversations(self, [conversation_id])
+            self._unsettled.add(conversation_id)
 
     async def _catch_up(self, conversation_id: str) -> None:
         """Reads what the conversation lacks, a page at a time, until nothing follows."""
@@ -248,15 +299,20 @@ class Session:
             except LogUnavailable:
                 if self._is_patient() or target is None:
                     raise
-                self._tell_gap(conversation_id, "unavailable")
+                await self._tell_gap(conversation_id, "unavailable")
                 return
             for entry in entries:
                 cursor = progress.take_read(conversation_id, entry.seq)
                 if cursor is not None:
                     self._parts.metrics.caught_up_total.inc()
                     self._push(finish(encode_event(entry.event_type, entry.payload), cursor))
-            if progress.told_seq(conversation_id) == after_seq and target is not None:
-                self._tell_gap(conversation_id, "missing")
+                    if find_leaver(entry.event_type, entry.payload) == self._principal.user_id:
+                        self._end_conversation(conversation_id, entry.seq)
+            if target is not None and progress.told_seq(conversation_id) == after_seq:
+                await self._tell_gap(conversation_id, "missing")
+            if progress.is_over(conversation_id):
+                self._unsettled.add(conversation_id)
+                return
             if len(entries) < self._page_entries and conversation_id not in progress.behind:
                 return
             await self._wait_for_room()
@@ -264,9 +320,19 @@ class Session:
     def _is_patient(self) -> bool:
         return self._failing_since is None or self._loop.time() - self._failing_since < self._parts.proof_seconds
 
-    def _tell_gap(self, conversation_id: str, reason: str) -> None:
-        after_seq = self._progress.told_seq(conversation_id)
-        cursor = self._progress.skip(conversation_id)
+    async def _tell_gap(self, conversation_id: str, reason: str) -> None:
+        """Gives up what the conversation lacks. The user may have left in there, and must not see what came after."""
+        progress = self._progress
+        memberships = await self._parts.reads.read_memberships(self._principal.user_id, [conversation_id])
+        membership = memberships.get(conversation_id)
+        if membership is None or membership.joined_seq > progress.joined_seq(conversation_id):
+            progress.stop(conversation_id)
+            self._unsettled.add(conversation_id)
+        elif membership.left_seq is not None:
+            progress.end(conversation_id, membership.left_seq)
+            self._unsettled.add(conversation_id)
+        after_seq = progress.told_seq(conversation_id)
+        cursor = progress.skip(conversation_id) if conversation_id in progress.behind else progress.cursors.current()
         self._parts.metrics.gaps_total.labels(reason).inc()
         self._push(finish(encode_gap(conversation_id, after_seq, reason), cursor))
 

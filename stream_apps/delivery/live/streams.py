@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from schemas.redis_keys import Stay
 from schemas.tokens import Principal
 from stream_apps.delivery.live.bases import new_base
 from stream_apps.delivery.live.cursors import (
@@ -58,8 +59,7 @@ class Streams:
     async def open(self, principal: Principal, *, conversation_id: str | None, last_event_id: str | None) -> Session:
         """A stream of one conversation, or of all that the caller is in now or joins later. Whatever is accepted
         after this returns is delivered. Raises ConversationNotFound, LogUnavailable."""
-        scope = Scope.EVERY_CONVERSATION if conversation_id is None else Scope.ONE_CONVERSATION
-        session = Session(principal, scope, self._parts)
+        session = Session(principal, self._parts, conversation_id=conversation_id)
         try:
             await self._begin(session, principal, conversation_id, last_event_id)
         except BaseException:
@@ -79,23 +79,25 @@ class Streams:
     async def _begin(
         self, session: Session, principal: Principal, conversation_id: str | None, last_event_id: str | None
     ) -> None:
-        hub, reads = self._parts.hub, self._parts.reads
+        hub, reads, user_id = self._parts.hub, self._parts.reads, principal.user_id
         # Subscribe first, then read: what happens in between comes twice, and is told once.
+        await hub.watch_user(session, user_id)
         if conversation_id is None:
-            await hub.watch_user(session, principal.user_id)
-            joined = await reads.read_user_conversations(principal.user_id)
+            stays = await reads.read_user_conversations(user_id)
         else:
-            membership = await reads.get_membership(conversation_id, principal.user_id)
-            joined = {conversation_id: membership.joined_seq}
-        await hub.watch_conversations(session, joined)
+            membership = await reads.get_membership(conversation_id, user_id)
+            stays = {conversation_id: Stay(membership.joined_seq, membership.left_seq)}
+        await hub.watch_conversations(session, [each for each, stay in stays.items() if stay.left_seq is None])
         base, known, is_lost = await self._resume(principal, last_event_id, conversation_id)
-        heads = await reads.read_last_seqs(list(joined))
+        memberships = await reads.read_memberships(user_id, list(stays))
         if known is None:
-            positions = {each: heads.get(each, joined_seq - 1) for each, joined_seq in joined.items()}
+            positions = {each: membership.end_seq for each, membership in memberships.items()}
             base = new_base(positions) if len(positions) > MAX_WITHOUT_BASE else None
         else:
-            positions = {each: known.get(each, joined_seq - 1) for each, joined_seq in joined.items()}
-        session.begin(positions, heads, base=base, is_resumed=known is not None, is_lost=is_lost)
+            positions = {
+                each: max(known.get(each, 0), membership.joined_seq - 1) for each, membership in memberships.items()
+            }
+        session.begin(positions, memberships, base=base, is_resumed=known is not None, is_lost=is_lost)
         await session.store_base()
 
     async def _resume(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pytest
@@ -14,12 +14,17 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from schemas.ids import conversation_key
+from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.log_reader import LogEntry
 from stream_apps.records import Record
+from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
-from stream_apps.timeline.agents import Timeline, UnhealedGap
+from stream_apps.timeline.agents import Receipts, Timeline, UnhealedGap
+from stream_apps.timeline.app import create_app
 from stream_apps.timeline.projection import project
-from tests.fakes import ConversationTable, InMemoryLog, InMemoryTables, StoredConversation
+from tests import histories
+from tests.fakes import ConversationTable, InMemoryLog, InMemoryTables, StoredConversation, message_id_of
+from tests.histories import History, Step, steps
 
 CONVERSATIONS = [str(uuid.UUID(int=number, version=4)) for number in range(1, 4)]
 USERS = [str(uuid.UUID(int=number, version=4)) for number in range(101, 103)]
@@ -35,6 +40,9 @@ class FakeRecord(NamedTuple):
     partition: int = 0
     offset: int = 0
     timestamp: int = 0
+
+
+STAYS = {USERS[0]: Participation(1, None, "admin"), USERS[1]: Participation(1, None, "member")}
 
 
 @dataclass
@@ -82,7 +90,9 @@ class World:
     dead_letters: KeptDeadLetters = field(default_factory=KeptDeadLetters)
 
     def __post_init__(self) -> None:
-        self.timeline = Timeline(self.tables, self.log, self.dead_letters, TimelineMetrics(CollectorRegistry()))
+        metrics = TimelineMetrics(CollectorRegistry())
+        self.timeline = Timeline(self.tables, self.log, self.dead_letters, metrics)
+        self.receipts = Receipts(self.tables, self.dead_letters, metrics)
 
     def records(self) -> list[FakeRecord]:
         """Every record there is, each conversation's in order, the conversations interleaved."""
@@ -95,10 +105,7 @@ class World:
 
     def held(self) -> dict[str, ConversationTable]:
         """The tables, but for their epochs."""
-        return {
-            name: ConversationTable(0, t.seq, t.title, t.last_message, t.participants, t.timeline)
-            for name, t in self.tables.conversations.items()
-        }
+        return {name: replace(t, epoch=0) for name, t in self.tables.conversations.items()}
 
 
 def world(entries: int = 6) -> World:
@@ -107,7 +114,7 @@ def world(entries: int = 6) -> World:
             {
                 conversation_id: StoredConversation(
                     "hello",
-                    dict.fromkeys(USERS, 1),
+                    STAYS,
                     [stored_entry(conversation_id, seq) for seq in range(1, entries + 1)],
                 )
                 for conversation_id in CONVERSATIONS
@@ -124,7 +131,9 @@ def expected(entries: int = 6) -> dict[str, ConversationTable]:
             entries,
             "hello",
             stored_entry(conversation_id, entries).payload,
-            dict.fromkeys(USERS, 1),
+            None,
+            STAYS,
+            {},
             [
                 (e.seq, e.event_type, e.event_id, e.payload)
                 for e in (stored_entry(conversation_id, seq) for seq in range(1, entries + 1))
@@ -138,7 +147,7 @@ async def test_records_become_the_tables() -> None:
     it = world()
     await it.timeline.apply(it.records())
     assert it.held() == expected()
-    assert it.tables.users == {user: dict.fromkeys(CONVERSATIONS, 1) for user in USERS}
+    assert it.tables.users == {user: dict.fromkeys(CONVERSATIONS, Stay(1, None)) for user in USERS}
     published = [(name, frame.seq) for name, frame in it.tables.published]
     assert sorted(published) == sorted((name, seq) for name in CONVERSATIONS for seq in range(1, 7))
 
@@ -256,7 +265,7 @@ async def test_a_batch_that_failed_half_way_can_be_applied_again() -> None:
     class Fails(InMemoryTables):
         attempts = 0
 
-        async def announce(self, joins: object) -> None:
+        async def announce(self, changes: object) -> None:
             self.attempts += 1
             if self.attempts == 1:
                 raise ConnectionError
@@ -276,3 +285,118 @@ def test_no_messages_payload_is_parsed() -> None:
     changes = project([record_of(CONVERSATIONS[0], LogEntry(2, entry.event_id, "MessageSent", b"\xff not JSON"))])
     assert changes.events[CONVERSATIONS[0]][0].payload == b"\xff not JSON"
     assert changes.poison == []
+
+
+@given(steps, st.data())
+async def test_any_history_becomes_the_same_tables_in_any_batches(taken: list[Step], data: st.DataObject) -> None:
+    """Redelivered, cut off, lost half-way and rebuilt: what is held in the end is what the log says."""
+    history = History(CONVERSATIONS[0], taken)
+    snapshot = history.snapshot()
+    stored = StoredConversation(snapshot.title, snapshot.participants, history.entries)
+    it = World(InMemoryLog({CONVERSATIONS[0]: stored}))
+    records = [record_of(CONVERSATIONS[0], entry) for entry in history.entries]
+    lost_at = data.draw(st.integers(0, len(records)), label="Redis lost at")
+    end = 0
+    while end < len(records):
+        start = data.draw(st.integers(0, end), label="redelivered from")
+        end = data.draw(st.integers(end + 1, len(records)), label="up to")
+        if start <= lost_at < end:
+            it.tables.conversations.clear()
+            it.tables.users.clear()
+        await it.timeline.apply(records[start:end])
+    fresh = InMemoryTables()
+    await fresh.rebuild(snapshot)
+    (held,) = it.held().values()
+    (expected,) = (replace(table, epoch=0) for table in fresh.conversations.values())
+    for table in (held, expected):
+        if message_id_of(table.last_change) != message_id_of(table.last_message):
+            table.last_change = None
+    assert held == expected
+    for user_id, table_of_user in it.tables.users.items():
+        stay = snapshot.participants[user_id]
+        assert table_of_user == {CONVERSATIONS[0]: Stay(stay.joined_seq, stay.left_seq)}
+    assert it.dead_letters.kept == []
+
+
+async def test_who_joins_and_who_leaves_is_announced() -> None:
+    history = History(CONVERSATIONS[0], [("join", 1), ("leave", 1)])
+    it = World(InMemoryLog({CONVERSATIONS[0]: StoredConversation(None, history.snapshot().participants, [])}))
+    await it.timeline.apply([record_of(CONVERSATIONS[0], entry) for entry in history.entries])
+    announced = [(change.user_id, change.verb, change.seq) for change in it.tables.announced]
+    guest = histories.USERS[2]
+    assert announced == [
+        *((user_id, "joined", 1) for user_id in histories.USERS[:2]),
+        (guest, "joined", 2),
+        (guest, "left", 3),
+    ]
+    assert it.tables.users[guest] == {CONVERSATIONS[0]: Stay(2, 3)}
+
+
+@pytest.mark.parametrize("event_type", ["MessageEdited", "ParticipantLeft", "TitleChanged"])
+async def test_an_event_that_breaks_its_schema_keeps_its_place(event_type: str) -> None:
+    it = world()
+    entry = stored_entry(CONVERSATIONS[0], 2)
+    poison = record_of(CONVERSATIONS[0], LogEntry(2, entry.event_id, event_type, b'{"type": "' + event_type.encode()))
+    await it.timeline.apply([record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 1)), poison])
+    table = it.tables.conversations[CONVERSATIONS[0]]
+    assert ([seq for seq, *_ in table.timeline], table.participants) == ([1, 2], STAYS)
+    assert [reason.split(":")[0] for _, reason in it.dead_letters.kept] == [event_type]
+
+
+def receipt_record(user_id: str, delivered_seq: int, read_seq: int, **changes: object) -> FakeRecord:
+    payload = {
+        "type": "ReceiptAdvanced",
+        "event_id": str(uuid.uuid4()),
+        "conversation_id": CONVERSATIONS[0],
+        "user_id": user_id,
+        "delivered_seq": delivered_seq,
+        "read_seq": read_seq,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+        **changes,
+    }
+    headers = [("id", b"x"), ("eventType", b"ReceiptAdvanced"), ("seq", None)]
+    return FakeRecord(
+        conversation_key(CONVERSATIONS[0]).encode(), json.dumps(payload).encode(), headers, topic="receipt.events"
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(USERS), st.integers(0, 9), st.integers(0, 9)), max_size=20), st.data())
+async def test_receipts_become_maxima_in_any_order(advances: list[tuple[str, int, int]], data: st.DataObject) -> None:
+    it = world()
+    records = [receipt_record(*advance) for advance in advances]
+    cut = data.draw(st.integers(0, len(records)))
+    await it.receipts.apply(data.draw(st.permutations(records))[:cut])
+    await it.receipts.apply(data.draw(st.permutations(records)))
+    held = it.tables.receipts.get(CONVERSATIONS[0], {})
+    for user_id in USERS:
+        own = [(delivered, read) for user, delivered, read in advances if user == user_id]
+        maxima = Receipt(*map(max, zip(*own, strict=True))) if own else Receipt(0, 0)
+        assert held.get(user_id, Receipt(0, 0)) == maxima
+
+
+async def test_of_receipts_that_follow_on_each_other_only_the_last_is_published() -> None:
+    it = world()
+    await it.receipts.apply([receipt_record(USERS[0], 1, 0), receipt_record(USERS[0], 2, 2)])
+    assert [frame.seq for _, frame in it.tables.published] == [0]
+    assert it.tables.receipts == {CONVERSATIONS[0]: {USERS[0]: Receipt(2, 2)}}
+
+
+async def test_one_app_takes_events_and_receipts_each_by_an_agent_of_its_own() -> None:
+    app = create_app(StreamSettings())
+    topics = {name: agent.channel.get_topic_name() for name, agent in app.agents.items()}
+    assert sorted(topics.values()) == ["conversation.events", "receipt.events"]
+    assert len(topics) == 2
+
+
+async def test_a_receipt_that_cannot_be_read_is_set_aside() -> None:
+    it = world()
+    broken = [
+        receipt_record(USERS[0], 1, 1)._replace(value=None, offset=1),
+        receipt_record(USERS[0], 1, 1)._replace(key=b"nobody", offset=2),
+        receipt_record(USERS[0], -1, 1)._replace(offset=3),
+        receipt_record(USERS[0], 1, 1, conversation_id=CONVERSATIONS[1])._replace(offset=4),
+    ]
+    await it.receipts.apply([*broken, receipt_record(USERS[0], 1, 1)._replace(offset=5)])
+    assert [record.offset for record, _ in it.dead_letters.kept] == [1, 2, 3, 4]
+    assert {record.topic for record, _ in it.dead_letters.kept} == {"receipt.events"}
+    assert it.tables.receipts == {CONVERSATIONS[0]: {USERS[0]: Receipt(1, 1)}}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_apps.delivery.history import MessagePage, MessageQuery, read_page
+from stream_apps.delivery.history import MessagePage, MessageQuery, make_message, read_page
 from stream_apps.delivery.reads import Reads
-from stream_apps.log_reader import LogEntry
+from stream_apps.log_reader import LogEntry, Membership
 
 ID = str(uuid.uuid4())
 
@@ -35,9 +35,21 @@ class LogOfTypes:
     async def read_before(self, conversation_id: str, *, before_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
         return [entry for entry in self.entries if entry.seq < before_seq][-limit:]
 
-    async def page(self, *, after_seq: int | None = None, before_seq: int | None = None, limit: int = 3) -> MessagePage:
+    async def read_changes(self, conversation_id: str, messages: list[LogEntry], *, up_to_seq: int) -> dict[str, bytes]:
+        return {}
+
+    async def page(
+        self,
+        *,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        limit: int = 3,
+        membership: Membership | None = None,
+    ) -> MessagePage:
         query = MessageQuery(after_seq=after_seq, before_seq=before_seq, limit=limit)
-        return await read_page(cast(Reads, self), ID, query, head_seq=len(self.entries))
+        if membership is None:
+            membership = Membership(1, None, len(self.entries))
+        return await read_page(cast(Reads, self), ID, query, membership=membership)
 
     @staticmethod
     def _entry(seq: int, event_type: str) -> LogEntry:
@@ -100,3 +112,37 @@ async def test_a_range_shows_what_lies_between() -> None:
 async def test_an_empty_conversation_has_one_empty_page(after_seq: int | None) -> None:
     page = await LogOfTypes([]).page(after_seq=after_seq)
     assert (page.messages, page.next) == ([], None)
+
+
+@given(log=logs, limit=st.integers(1, 7), joined=st.integers(1, 30), stay=st.integers(1, 30))
+async def test_a_former_participant_pages_through_what_it_saw(
+    log: LogOfTypes, limit: int, joined: int, stay: int
+) -> None:
+    joined = min(joined, len(log.entries))
+    left = min(joined + stay, len(log.entries))
+    log.entries[joined - 1] = log.entries[joined - 1].__class__(joined, "", "ParticipantJoined", b"")
+    membership = Membership(joined, left, len(log.entries))
+    visible = [seq for seq in log.message_seqs if joined <= seq <= left]
+    page = await log.page(after_seq=0, limit=limit, membership=membership)
+    forwards = seqs(page)
+    while page.next is not None:
+        page = await log.page(after_seq=page.next, limit=limit, membership=membership)
+        forwards += seqs(page)
+    page = await log.page(limit=limit, membership=membership)
+    backwards = seqs(page)
+    while page.prev is not None:
+        page = await log.page(before_seq=page.prev, limit=limit, membership=membership)
+        backwards = seqs(page) + backwards
+    assert (forwards, backwards) == (visible, visible)
+
+
+def test_a_message_is_shown_as_it_is_now() -> None:
+    payload = LogOfTypes([True]).entries[1].payload
+    sent = make_message(payload, None)
+    assert (sent.edited, sent.deleted) == (False, False)
+    body = {"type": "text", "text": "better"}
+    edit = json.dumps({"type": "MessageEdited", "body": body, "created_at": "2031"}).encode()
+    edited = make_message(payload, edit)
+    assert edited == sent.model_copy(update={"body": body, "edited": True, "edited_at": "2031"})
+    deleted = make_message(payload, b'{"type": "MessageDeleted"}')
+    assert deleted == sent.model_copy(update={"body": None, "deleted": True})

@@ -14,7 +14,9 @@ ID = str(uuid.uuid4())
 
 
 def following(after_seq: int = 0) -> Progress:
-    return Progress(CursorWriter(Scope.EVERY_CONVERSATION, {ID: after_seq}))
+    progress = Progress(CursorWriter(Scope.EVERY_CONVERSATION, {ID: after_seq}))
+    progress.begin(ID, joined_seq=1)
+    return progress
 
 
 def test_the_next_event_is_told_and_a_duplicate_is_not() -> None:
@@ -58,8 +60,41 @@ def test_a_conversation_that_is_not_followed_is_passed_over() -> None:
     other = str(uuid.uuid4())
     assert progress.take_live(other, 1) is None
     assert not progress.is_following(other)
-    progress.follow(other, after_seq=2)
+    progress.follow(other, joined_seq=3)
     assert progress.take_live(other, 3) is not None
+
+
+def test_nothing_is_told_beyond_the_seq_at_which_the_user_left() -> None:
+    progress = following(4)
+    progress.end(ID, 6)
+    assert progress.take_live(ID, 5) is not None
+    assert progress.take_live(ID, 9) is None, "there is a hole"
+    assert dict(progress.behind) == {ID: 6}
+    assert [progress.take_read(ID, seq) is not None for seq in (6, 7)] == [True, False]
+    assert progress.is_over(ID)
+    assert not progress.is_following(ID)
+    assert not progress.behind
+    assert progress.take_live(ID, 7) is None
+    assert not progress.behind
+
+
+def test_who_comes_back_is_told_from_there_on() -> None:
+    progress = following(4)
+    progress.end(ID, 4)
+    progress.follow(ID, joined_seq=9)
+    assert progress.take_live(ID, 9) is not None
+    progress.end(ID, 4)
+    assert progress.take_live(ID, 10) is not None, "that was an earlier stay"
+
+
+def test_what_is_known_beyond_the_end_is_no_hole() -> None:
+    progress = following(4)
+    progress.learn(ID, 20)
+    progress.end(ID, 5)
+    assert dict(progress.behind) == {ID: 5}
+    progress.stop(ID)
+    assert progress.is_over(ID)
+    assert not progress.behind
 
 
 @given(st.lists(st.tuples(st.sampled_from(["live", "lose", "read", "again", "check"]), st.integers(1, 5)), max_size=60))

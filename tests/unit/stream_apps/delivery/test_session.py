@@ -11,13 +11,13 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from schemas.tokens import Principal
-from stream_apps.delivery.live.cursors import Scope
 from stream_apps.delivery.live.session import Session, SessionParts
-from stream_apps.delivery.sse import encode_event
+from stream_apps.delivery.sse import encode_ephemeral, encode_event
 from stream_apps.delivery.telemetry import StreamMetrics
-from stream_apps.log_reader import LogEntry, LogUnavailable
+from stream_apps.log_reader import LogEntry, LogUnavailable, Membership
 
 ID = str(uuid.uuid4())
+USER = str(uuid.uuid4())
 QUEUE_EVENTS = 40
 
 
@@ -29,6 +29,7 @@ class Log:
     is_up: bool = True
     reading: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    membership: Membership = Membership(1, None, 0)  # noqa: RUF009 - it is frozen
 
     async def read_after(self, conversation_id: str, *, after_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
         found = [LogEntry(seq, "", "MessageSent", b"%d" % seq) for seq in self.seqs if seq > after_seq][:limit]
@@ -38,10 +39,29 @@ class Log:
             raise LogUnavailable
         return found
 
+    async def read_memberships(self, user_id: str, conversation_ids: list[str]) -> dict[str, Membership]:
+        return dict.fromkeys(conversation_ids, self.membership)
+
+
+class StillHub:
+    """Nothing happens on its channels but what a test tells the session itself."""
+
+    def __init__(self) -> None:
+        self.watched: list[str] = []
+
+    async def watch_conversations(self, watcher: object, conversation_ids: list[str]) -> None:
+        self.watched += conversation_ids
+
+    def unwatch_conversation(self, watcher: object, conversation_id: str) -> None:
+        self.watched = [each for each in self.watched if each != conversation_id]
+
+    def is_watching(self, watcher: object, conversation_id: str) -> bool:
+        return conversation_id in self.watched
+
 
 def make_session(log: Log, *, lifetime_seconds: float = 60, proof_seconds: float = 0) -> Session:
     parts = SessionParts(
-        hub=cast(Any, None),
+        hub=cast(Any, StillHub()),
         reads=cast(Any, log),
         bases=cast(Any, None),
         metrics=StreamMetrics(CollectorRegistry()),
@@ -49,18 +69,19 @@ def make_session(log: Log, *, lifetime_seconds: float = 60, proof_seconds: float
         comment_seconds=15,
         proof_seconds=proof_seconds,
     )
-    principal = Principal(ID, "c", frozenset(), expires_at=time.time() + lifetime_seconds)
-    return Session(principal, Scope.ONE_CONVERSATION, parts)
+    principal = Principal(USER, "c", frozenset(), expires_at=time.time() + lifetime_seconds)
+    return Session(principal, parts, conversation_id=ID)
 
 
 async def begin(session: Session, *, at: int, head: int | None = None) -> None:
-    session.begin({ID: at}, {ID: at if head is None else head}, base=None, is_resumed=False, is_lost=False)
+    membership = Membership(1, None, at if head is None else head)
+    session.begin({ID: at}, {ID: membership}, base=None, is_resumed=False, is_lost=False)
     await session.store_base()
 
 
 def happen(session: Session, *seqs: int) -> None:
     for seq in seqs:
-        session.on_event(ID, seq, encode_event("MessageSent", b"%d" % seq))
+        session.on_event(ID, seq, encode_event("MessageSent", b"%d" % seq), None)
 
 
 async def take(session: Session, count: int) -> list[str]:
@@ -164,3 +185,51 @@ async def test_a_session_ends_with_its_token_after_what_was_told() -> None:
     assert session.ended.result() == "token_expired"
     assert b"event: MessageSent" in (await session.next_chunk() or b"")
     assert await session.next_chunk() is None
+
+
+async def test_what_follows_the_users_own_leaving_is_not_told() -> None:
+    log = answering()
+    session = make_session(log)
+    await begin(session, at=3)
+    log.membership = Membership(1, 5, 9)
+    happen(session, 4)
+    session.on_event(ID, 5, encode_event("ParticipantLeft", b"5"), USER)
+    happen(session, 6, 7)
+    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"x"))
+    assert await take(session, 2) == ["4", "5"]
+    await asyncio.sleep(0.01)
+    assert session._queue == []
+
+
+async def test_a_gap_does_not_lead_past_the_users_leaving() -> None:
+    log = answering()
+    session = make_session(log)
+    await begin(session, at=3)
+    log.membership = Membership(1, 5, 9)
+    happen(session, 9)
+    (gap,) = await take(session, 1)
+    assert '"after_seq": 3' in gap
+    happen(session, 10)
+    await asyncio.sleep(0.01)
+    assert session._queue == []
+
+
+async def test_who_comes_back_is_told_from_the_new_joining_on() -> None:
+    log = answering(4, 5, 6, 7, 8, 9)
+    session = make_session(log)
+    await begin(session, at=3)
+    session.on_event(ID, 4, encode_event("ParticipantLeft", b"4"), USER)
+    log.membership = Membership(8, None, 9)
+    session.on_joined(ID, 8)
+    assert await take(session, 3) == ["4", "8", "9"]
+
+
+async def test_a_receipt_moves_no_cursor_and_waits_for_nobody() -> None:
+    session = make_session(answering(4, 5))
+    await begin(session, at=3)
+    await session.next_chunk()
+    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"{}"))
+    assert await session.next_chunk() == b"event: ReceiptAdvanced\ndata: {}\n\n"
+    happen(session, 5)
+    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"{}"))
+    assert await take(session, 2) == ["4", "5"], "while something is missing a receipt is left out"
