@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -104,6 +105,7 @@ conversation_log = Table(
     Column("payload", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("traceparent", Text),
+    Index("ix_conversation_log_changes", "conversation_id", "seq", postgresql_where=text("type <> 'MessageSent'")),
 )
 
 receipts = Table(

@@ -111,7 +111,8 @@ def run_pgbench(stack: Stack, actor: User, prefix: str, *, seconds: float) -> fl
         environment = {**os.environ, "PGPASSWORD": login["password"]}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = re.search(r"(?m)^tps = ([\d.]+)", done.stdout)
-    assert done.returncode == 0 and found is not None, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert found is not None, done.stdout
     return round(float(found[1]))
 
 

@@ -68,6 +68,8 @@ CREATE TABLE conversation_log (
     traceparent text,
     PRIMARY KEY (conversation_id, seq)
 );
+-- What changed a conversation besides its messages: read for every page that Redis does not answer.
+CREATE INDEX ix_conversation_log_changes ON conversation_log (conversation_id, seq) WHERE type <> 'MessageSent';
 
 CREATE TABLE receipts (
     conversation_id uuid NOT NULL REFERENCES conversations,
