@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -104,6 +105,8 @@ conversation_log = Table(
     Column("payload", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("traceparent", Text),
+    Column("message_id", Uuid(as_uuid=False)),  # of an edit or a deletion: the message that it changes
+    Index("conversation_log_changes", "message_id", "seq", postgresql_where=text("message_id IS NOT NULL")),
 )
 
 receipts = Table(
@@ -123,7 +126,7 @@ outbox = Table(
     Column("aggregateid", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("payload", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),
+    Column("seq", BigInteger),  # absent: a receipt, which is no log entry
     Column("traceparent", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )

@@ -96,10 +96,12 @@ class ParticipantJoined(Event):
 
 
 class ParticipantLeft(Event):
-    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees."""
+    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees. If it was the last admin,
+    `successor_id`, the longest-standing participant, is admin from now on."""
 
     type: Literal["ParticipantLeft"]
     user_id: UUID
+    successor_id: UUID | None = None
 
 
 class TitleChanged(Event):

@@ -66,8 +66,10 @@ CREATE TABLE conversation_log (
     payload text NOT NULL,
     created_at timestamptz NOT NULL,
     traceparent text,
+    message_id uuid, -- of an edit or a deletion: the message that it changes
     PRIMARY KEY (conversation_id, seq)
 );
+CREATE INDEX conversation_log_changes ON conversation_log (message_id, seq) WHERE message_id IS NOT NULL;
 
 CREATE TABLE receipts (
     conversation_id uuid NOT NULL REFERENCES conversations,
@@ -75,7 +77,7 @@ CREATE TABLE receipts (
     delivered_seq bigint NOT NULL DEFAULT 0,
     read_seq bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (conversation_id, user_id)
-);
+) WITH (fillfactor = 70); -- changed more often than made: room for heap-only updates
 
 -- No key and no index: a row is gone before its transaction ends, found by its place (append_entries).
 CREATE TABLE outbox (
@@ -84,7 +86,7 @@ CREATE TABLE outbox (
     aggregateid text NOT NULL,
     type text NOT NULL,
     payload text NOT NULL,
-    seq bigint NOT NULL,
+    seq bigint, -- absent: a receipt, which is no log entry
     traceparent text,
     created_at timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);

@@ -42,7 +42,7 @@ def test_a_messages_entry_is_a_payload_that_tells_the_same(text: str, reply_to: 
     assert isinstance(event, MessageSent)
     assert event.body.model_dump() == {"type": "text", "text": text}
     assert (event.reply_to, str(event.message_id)) == (reply_to, MESSAGE_ID)
-    assert (entry.event_id, entry.reply_to) == (MESSAGE_ID, str(reply_to) if reply_to else None)
+    assert (entry.event_id, entry.subject_id) == (MESSAGE_ID, str(reply_to) if reply_to else None)
 
 
 def test_a_creators_conversation_names_everyone_once() -> None:
