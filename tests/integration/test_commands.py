@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from schemas.events import MessageDeleted, MessageEdited, ParticipantJoined, ParticipantLeft, TitleChanged, parse_event
 from tests.chat_client import User
-from tests.integration.desk import Desk, open_desk
-from tests.integration.servers import Server, start_postgres
+from tests.integration.desk import API, Desk, open_desk
+from tests.integration.servers import Server, login, start_postgres
 
 OTHER_TEXT = {"body": {"type": "text", "text": "other"}}
 
@@ -350,3 +351,21 @@ async def test_the_own_profile_is_read_and_changed(desk: Desk) -> None:
     assert (await desk.ask(alice, "GET", "/v1/users/me")).json() == changed.json()
     unnamed = await desk.ask(alice, "PATCH", "/v1/users/me", {"display_name": None})
     assert unnamed.json()["display_name"] == alice.username
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE participants SET user_id = user_id",
+        "DELETE FROM participants",
+        "UPDATE conversations SET created_by = created_by",
+        "UPDATE users SET username = 'x'",
+        "UPDATE receipts SET user_id = user_id",
+        "DELETE FROM receipts",
+        "UPDATE outbox SET payload = ''",
+    ],
+)
+async def test_the_apis_role_may_change_no_more_than_its_commands_do(desk: Desk, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(**login(desk.server, API)) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute(statement.encode())

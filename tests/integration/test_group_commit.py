@@ -80,9 +80,9 @@ async def commits_that_wait(desk: Desk) -> AsyncIterator[None]:
 
 async def end_wait(desk: Desk, function: str) -> None:
     """Ends the wait of the commit that waits: its statement is cancelled, or its backend terminated."""
-    waiting = f"SELECT {function}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'chat_api'"
+    waiting = "(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'chat_api'"
     async with asyncio.timeout(10):
-        while not await desk.rows(waiting):
+        while not await desk.rows(f"SELECT {function}" + waiting):
             await asyncio.sleep(0.02)
 
 
@@ -113,13 +113,30 @@ async def test_a_commit_that_takes_too_long_is_never_called_stored(desk: Desk) -
 
 
 @asynccontextmanager
+async def locked(desk: Desk, conversation_id: str) -> AsyncIterator[None]:
+    """Another transaction holds the conversation's row."""
+    async with await psycopg.AsyncConnection.connect(**login(desk.server)) as blocker:
+        await blocker.execute("SELECT FROM conversations WHERE conversation_id = %s FOR UPDATE", (conversation_id,))
+        yield
+        await blocker.rollback()
+
+
+async def blocked(desk: Desk) -> None:
+    """Returns when a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await desk.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
 async def trigger_on_log(desk: Desk, body: str, *, deferred: bool = False) -> AsyncIterator[None]:
     await desk.database.execute(
         f"CREATE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$".encode()
     )
     kind, when = ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED") if deferred else ("TRIGGER", "")
+    event = "AFTER INSERT ON conversation_log"
     await desk.database.execute(
-        f"CREATE {kind} disturb AFTER INSERT ON conversation_log {when} FOR EACH ROW EXECUTE FUNCTION disturb()".encode()
+        f"CREATE {kind} disturb {event} {when} FOR EACH ROW EXECUTE FUNCTION disturb()".encode()
     )
     try:
         yield
@@ -153,38 +170,36 @@ async def test_an_entry_that_postgres_refuses_fails_alone(desk: Desk, deferred: 
     assert await seqs(desk, conversation_id) == list(range(1, 40))
 
 
-async def test_the_queue_counts_entries_and_those_of_cancelled_requests_go_unwritten(desk: Desk) -> None:
+async def test_the_queue_counts_entries_and_a_request_cancelled_in_it_goes_unwritten(desk: Desk) -> None:
     alice = await desk.register()
-    conversation_id = await desk.create_conversation(alice)
+    busy, conversation_id = await desk.create_conversation(alice), await desk.create_conversation(alice)
     async with desk.writer(connections=1, queue_size=100) as writer:
-        unit = [message(conversation_id, alice) for _ in range(60)]
-        first = asyncio.create_task(writer.write(unit))
-        await asyncio.sleep(0)
-        with pytest.raises(WriterSaturated):
-            await writer.write([message(conversation_id, alice) for _ in range(41)])
-        second = asyncio.create_task(writer.write([message(conversation_id, alice) for _ in range(40)]))
-        first.cancel()
-        results = [*await second, *await writer.write(unit[:1])]
-        assert all(isinstance(result, Appended) for result in results)
+        async with locked(desk, busy):
+            waiting = [asyncio.create_task(writer.append(message(busy, alice)))]
+            await blocked(desk)
+            cancelled = asyncio.create_task(writer.write([message(conversation_id, alice, "no") for _ in range(60)]))
+            await asyncio.sleep(0)
+            with pytest.raises(WriterSaturated):
+                await writer.write([message(conversation_id, alice) for _ in range(41)])
+            kept = asyncio.create_task(writer.write([message(conversation_id, alice) for _ in range(40)]))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+        assert [place.seq for place in await asyncio.gather(*waiting)] == [2]
+        assert [result.seq for result in await kept if isinstance(result, Appended)] == list(range(2, 42))
+    assert await seqs(desk, conversation_id) == list(range(1, 42))
 
 
 async def test_a_request_cancelled_while_it_is_committed_is_stored_whole(desk: Desk) -> None:
     alice = await desk.register()
     conversation_id = await desk.create_conversation(alice)
     unit = [message(conversation_id, alice, str(n)) for n in range(50)]
-    async with (
-        await psycopg.AsyncConnection.connect(**login(desk.server)) as blocker,
-        desk.writer(connections=1) as writer,
-    ):
-        await blocker.execute("SELECT FROM conversations WHERE conversation_id = %s FOR UPDATE", (conversation_id,))
-        task = asyncio.create_task(writer.write(unit))
-        async with asyncio.timeout(10):
-            while not await desk.rows("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-                await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await blocker.rollback()
+    async with desk.writer(connections=1) as writer:
+        async with locked(desk, conversation_id):
+            task = asyncio.create_task(writer.write(unit))
+            await blocked(desk)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
         again = await writer.write(unit)
     assert [(r.seq, r.is_replay) for r in again if isinstance(r, Appended)] == [(n, True) for n in range(2, 52)]
 

@@ -135,6 +135,7 @@ BEGIN
     LEFT JOIN conversation_log subject
         ON subject.event_id = item.subject_id
         AND subject.conversation_id = item.conversation_id AND subject.type = 'MessageSent'
+        AND (subject.event_id = ANY (v_appended)) IS NOT TRUE -- sent by this very call: not seen by its neighbours
     LEFT JOIN conversation_log deletion
         ON deletion.message_id = subject.event_id AND deletion.type = 'MessageDeleted'
     CROSS JOIN LATERAL (SELECT CASE
