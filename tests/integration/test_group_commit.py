@@ -177,15 +177,16 @@ async def test_the_queue_counts_entries_and_a_request_cancelled_in_it_goes_unwri
         async with locked(desk, busy):
             waiting = [asyncio.create_task(writer.append(message(busy, alice)))]
             await blocked(desk)
-            cancelled = asyncio.create_task(writer.write([message(conversation_id, alice, "no") for _ in range(60)]))
+            units = [[message(conversation_id, alice, str(size)) for _ in range(size)] for size in (60, 40, 41)]
+            others = [asyncio.create_task(writer.write(units[0]))]
             await asyncio.sleep(0)
             with pytest.raises(WriterSaturated):
-                await writer.write([message(conversation_id, alice) for _ in range(41)])
-            kept = asyncio.create_task(writer.write([message(conversation_id, alice) for _ in range(40)]))
+                await writer.write(units[2])
+            others.append(asyncio.create_task(writer.write(units[1])))
             await asyncio.sleep(0)
-            cancelled.cancel()
+            others[0].cancel()
         assert [place.seq for place in await asyncio.gather(*waiting)] == [2]
-        assert [result.seq for result in await kept if isinstance(result, Appended)] == list(range(2, 42))
+        assert [result.seq for result in await others[1] if isinstance(result, Appended)] == list(range(2, 42))
     assert await seqs(desk, conversation_id) == list(range(1, 42))
 
 
