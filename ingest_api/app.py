@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 from fastapi import FastAPI
@@ -16,9 +17,13 @@ from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import create_engine
 from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
-from ingest_api.log_writer import LogWriter
+from ingest_api.group_commit import GroupCommit, Limits
+from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
+from ingest_api.messages.routes import batch_router
 from ingest_api.messages.routes import router as messages_router
 from ingest_api.middleware import BodyLimit, RequestMetrics
+from ingest_api.receipts.commands import ADVANCE_RECEIPTS
+from ingest_api.receipts.routes import router as receipts_router
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
 from ingest_api.security.routes import router as security_router
@@ -41,12 +46,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor:
             app.state.chat = _assemble(settings, registry, executor)
-            app.state.chat.writer.start()
+            chat = app.state.chat
+            for writer in (chat.writer, chat.changes, chat.receipts):
+                writer.start()
             try:
                 yield
             finally:
-                await app.state.chat.writer.close()
-                await app.state.chat.engine.dispose()
+                for writer in (chat.writer, chat.changes, chat.receipts):
+                    await writer.close()
+                await chat.engine.dispose()
 
     app = FastAPI(
         title="Chat4All ingest API",
@@ -57,7 +65,15 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     # Routes are tried in this order: the busiest first.
-    routers = (messages_router, conversations_router, users_router, security_router, health.router)
+    routers = (
+        messages_router,
+        batch_router,
+        receipts_router,
+        conversations_router,
+        users_router,
+        security_router,
+        health.router,
+    )
     # The last one added is the first one called.
     app.add_middleware(
         CommandDispatch,
@@ -85,6 +101,12 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
     async def connect() -> psycopg.AsyncConnection[TupleRow]:
         return await psycopg.AsyncConnection.connect(**settings.connection_arguments(), autocommit=True)
 
+    limits = Limits(
+        connections=1,
+        batch_size=settings.writer_batch_size,
+        queue_size=settings.writer_queue_size,
+        timeout_seconds=settings.writer_timeout_seconds,
+    )
     return State(
         engine=engine,
         writer=LogWriter(
@@ -95,6 +117,8 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
             timeout_seconds=settings.writer_timeout_seconds,
             metrics=WriterMetrics(registry),
         ),
+        changes=GroupCommit(connect, CHANGE_CONVERSATIONS, replace(limits, batch_size=16)),
+        receipts=GroupCommit(connect, ADVANCE_RECEIPTS, limits),
         passwords=passwords,
         authorization_server=AuthorizationServer(engine, passwords, executor, issuer=settings.issuer, keys=keys),
         verifier=TokenVerifier(keys, issuer=settings.issuer),

@@ -18,12 +18,16 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingest_api.causes import get_cause
+from ingest_api.fields import field_of
 from ingest_api.security.principals import get_principal
+
+_PARAMETERS = {"caller", "chat", "cause", "command", "request", "response"}
 
 
 class CommandRoute(APIRoute):
     """Serves endpoints with these parameters, each optional: ids in the path (UUID), `command` (a pydantic model, the
-    JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model.
+    JSON body), `cause` (of the log entry), `caller`, `chat`, `request`, `response`. They return a pydantic model.
 
     `answer` is what the endpoint does with a request, without the framework's layers (dispatch.py calls it).
     `takes_turns`: it has a caller. Who has none (registration) hashes a password, which has a queue of its own."""
@@ -32,11 +36,14 @@ class CommandRoute(APIRoute):
     answer: Callable[[Request], Coroutine[Any, Any, Response]]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        hints = get_type_hints(self.endpoint)
         names = set(signature(self.endpoint).parameters)
         path_ids = [name for name in self.param_convertors if name in names]
-        validator: TypeAdapter[BaseModel] = TypeAdapter(hints["command"])
-        needs_caller = "caller" in names
+        if unknown := names - _PARAMETERS - set(path_ids):
+            raise TypeError(f"A command's endpoint has no parameters {sorted(unknown)}")
+        command: TypeAdapter[BaseModel] | None = None
+        if "command" in names:
+            command = TypeAdapter(get_type_hints(self.endpoint)["command"])
+        needs_caller, needs_cause = "caller" in names, "cause" in names
         endpoint, status_code = self.endpoint, self.status_code or 200
         others = names & {"request", "response"}
 
@@ -45,13 +52,18 @@ class CommandRoute(APIRoute):
             if needs_caller:
                 arguments["caller"] = await get_principal(request)
             for name in path_ids:
-                arguments[name] = _read_id(request, name)
-            try:
-                arguments["command"] = validator.validate_json(await request.body())
-            except ValidationError as error:
-                raise RequestValidationError(
-                    [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
-                ) from error
+                arguments[name] = _read_id(request.path_params[name], "path", name)
+            if needs_cause:
+                key = request.headers.get("idempotency-key")
+                chosen_id = None if key is None else _read_id(key, "header", "Idempotency-Key")
+                arguments["cause"] = await get_cause(request, await get_principal(request), chosen_id)
+            if command is not None:
+                try:
+                    arguments["command"] = command.validate_json(await request.body())
+                except ValidationError as error:
+                    raise RequestValidationError(
+                        [{**item, "loc": ("body", *field_of(item["loc"]))} for item in error.errors(include_url=False)]
+                    ) from error
             answer = Response(status_code=status_code, media_type="application/json")
             arguments |= {name: {"request": request, "response": answer}[name] for name in others}
             result: BaseModel = await endpoint(**arguments)
@@ -60,14 +72,14 @@ class CommandRoute(APIRoute):
             return answer
 
         self.answer = handle
-        self.takes_turns = needs_caller
+        self.takes_turns = needs_caller or needs_cause
         return handle
 
 
-def _read_id(request: Request, name: str) -> UUID:
+def _read_id(text: str, place: str, name: str) -> UUID:
     try:
-        return UUID(request.path_params[name])
+        return UUID(text)
     except ValueError as error:
         raise RequestValidationError(
-            [{"type": "uuid_parsing", "loc": ("path", name), "msg": "Input should be a valid UUID", "input": None}]
+            [{"type": "uuid_parsing", "loc": (place, name), "msg": "Input should be a valid UUID", "input": None}]
         ) from error

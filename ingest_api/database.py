@@ -106,6 +106,8 @@ conversation_log = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("traceparent", Text),
     Index("ix_conversation_log_changes", "conversation_id", "seq", postgresql_where=text("type <> 'MessageSent'")),
+    Column("message_id", Uuid(as_uuid=False)),  # of an edit or a deletion: the message that it changes
+    Index("ix_conversation_log_message_id", "message_id", "seq", postgresql_where=text("message_id IS NOT NULL")),
 )
 
 receipts = Table(
@@ -125,7 +127,7 @@ outbox = Table(
     Column("aggregateid", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("payload", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),
+    Column("seq", BigInteger),  # absent: a receipt, which is no log entry
     Column("traceparent", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )

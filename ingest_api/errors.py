@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,12 @@ class MalformedRequest(ProblemError):
     """The request does not have the shape that is documented; `errors` names each field."""
 
     code, title, status = "malformed-request", "Malformed request", 422
+
+
+def malformed_request(errors: Sequence[Any]) -> MalformedRequest:
+    """The problem with these fields, as pydantic lists them (at least one). Values are not repeated."""
+    told = [{"path": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in errors]
+    return MalformedRequest(f"{told[0]['path']}: {told[0]['message']}", errors=told)
 
 
 class BodyTooLarge(ProblemError):
@@ -68,9 +75,7 @@ def problem_response(error: ProblemError) -> Response:
 
 def malformed_response(error: RequestValidationError) -> Response:
     """The HTTP answer that names what is wrong with a request, field by field."""
-    errors = [{"path": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
-    first = errors[0]
-    return problem_response(MalformedRequest(f"{first['path']}: {first['message']}", errors=errors))
+    return problem_response(malformed_request(error.errors()))
 
 
 def problems(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:

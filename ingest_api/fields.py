@@ -27,3 +27,9 @@ class CommandModel(BaseModel):
 def new_id() -> str:
     """A fresh UUIDv7: ids of one moment lie together in the index."""
     return str(uuid7())
+
+
+def field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Where in the JSON a field is that pydantic found malformed. (It names the chosen type of a message's `body` as
+    if that were a member of it.)"""
+    return tuple(part for before, part in zip((None, *loc), loc, strict=False) if before != "body")

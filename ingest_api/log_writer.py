@@ -1,33 +1,52 @@
-"""The log writer: commits the entries of concurrent requests together, one round trip per batch.
+"""The log writer: appends entries to conversations, those of concurrent requests together.
 
-There is no timer: while a batch is being committed the next one gathers, so batches are as large as the load makes
-them. What an entry is and who may write it is decided in SQL (migrations/sql/append_entries.sql).
+What an entry is and who may write it is decided in SQL (migrations/sql/append_entries.sql, change_conversations.sql).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import psycopg
-from psycopg import AsyncConnection, errors
-from psycopg.rows import TupleRow
-
-from ingest_api.errors import ConversationNotFound, DatabaseUnavailable
+from ingest_api.errors import ConversationNotFound
+from ingest_api.group_commit import Connect, GroupCommit, Limits, OutcomeUnknown, Statement, WriterSaturated
 from ingest_api.telemetry import WriterMetrics
 from schemas.problems import ProblemError
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "APPEND",
+    "APPEND_ENTRIES",
+    "CHANGE_CONVERSATIONS",
+    "Appended",
+    "EventIdTaken",
+    "LogWriter",
+    "MessageAlreadyDeleted",
+    "MessageNotFound",
+    "NewEntry",
+    "NotAllowed",
+    "OutcomeUnknown",
+    "ParticipantNotFound",
+    "UnknownParticipants",
+    "UnknownReply",
+    "WriterSaturated",
+    "append_arguments",
+    "new_entry",
+    "read_outcome",
+]
 
-APPEND = """
+_CALL = """
     SELECT outcome, seq, payload_time(created_at)
-    FROM append_entries(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::uuid[], %s::text[], %s::text[])
+    FROM {function}(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::uuid[], %s::text[], %s::text[])
 """
-ATTEMPTS = 3
+APPEND = _CALL.format(function="append_entries")
+_SUBJECTS = {
+    "MessageSent": "reply_to",
+    "MessageEdited": "message_id",
+    "MessageDeleted": "message_id",
+    "ParticipantJoined": "user_id",
+    "ParticipantLeft": "user_id",
+}
 
 
 class EventIdTaken(ProblemError):
@@ -42,40 +61,52 @@ class UnknownReply(ProblemError):
     code, title, status = "unknown-reply", "Unknown message replied to", 422
 
 
-class WriterSaturated(ProblemError):
-    """More entries wait for a commit than the server lets wait; retry in a moment."""
+class MessageNotFound(ProblemError):
+    """The conversation has no such message."""
 
-    code, title, status = "saturated", "Saturated", 503
+    code, title, status = "message-not-found", "Message not found", 404
 
 
-class OutcomeUnknown(DatabaseUnavailable):
-    """The commit's outcome is not known; retry with the same id, and it is stored once."""
+class MessageAlreadyDeleted(ProblemError):
+    """The message is deleted, so it cannot be edited."""
 
-    code, title = "outcome-unknown", "Outcome unknown"
+    code, title, status = "message-deleted", "Message deleted", 409
+
+
+class NotAllowed(ProblemError):
+    """The caller is a participant, but only an admin of the conversation (or a message's sender) may do this."""
+
+    code, title, status = "not-allowed", "Not allowed", 403
+
+
+class UnknownParticipants(ProblemError):
+    """Some of the participants are not registered; `user_ids` names them."""
+
+    code, title, status = "unknown-participants", "Unknown participants", 422
+
+
+class ParticipantNotFound(ProblemError):
+    """The user has never been in the conversation."""
+
+    code, title, status = "participant-not-found", "Participant not found", 404
 
 
 class NewEntry(NamedTuple):
-    """An entry to be appended. `tail` is its payload as JSON text without the opening brace and without `seq` and
-    `created_at`; `type` and `traceparent` hold nothing that an array literal would have to quote."""
+    """An entry to be appended. `subject_id` is the message that it answers or changes, or the user who joins or
+    leaves. `tail` is its payload as JSON text without the opening brace and without `seq` and `created_at`; `type` and
+    `traceparent` hold nothing that an array literal would have to quote."""
 
     event_id: str
     conversation_id: str
     actor_id: str
     type: str
-    reply_to: str | None
+    subject_id: str | None
     tail: str
     traceparent: str
 
 
 def new_entry(
-    *,
-    event_id: str,
-    type: str,
-    conversation_id: str,
-    actor_id: str,
-    traceparent: str,
-    reply_to: str | None = None,
-    **fields: Any,
+    *, event_id: str, type: str, conversation_id: str, actor_id: str, traceparent: str, **fields: Any
 ) -> NewEntry:
     """An entry from its event's fields; those that every event has, and those of its type."""
     event = {
@@ -85,10 +116,9 @@ def new_entry(
         "actor_id": actor_id,
         **fields,
     }
-    if reply_to is not None:
-        event["reply_to"] = reply_to
     tail = json.dumps(event, ensure_ascii=False, separators=(",", ":"))[1:]
-    return NewEntry(event_id, conversation_id, actor_id, type, reply_to, tail, traceparent)
+    subject_id = fields.get(_SUBJECTS.get(type, ""))
+    return NewEntry(event_id, conversation_id, actor_id, type, subject_id, tail, traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +130,6 @@ class Appended:
     is_replay: bool
 
 
-class _Waiting(NamedTuple):
-    entry: NewEntry
-    answer: asyncio.Future[Appended]
-
-
 def append_arguments(entries: list[NewEntry]) -> tuple[str, ...]:
     """The arguments of `append_entries`: seven arrays, as the literals that PostgreSQL reads (its manual, 8.15.6). The
     driver's own way to write an array of texts takes forty times as long."""
@@ -113,7 +138,7 @@ def append_arguments(entries: list[NewEntry]) -> tuple[str, ...]:
         _array([entry.conversation_id for entry in entries]),
         _array([entry.actor_id for entry in entries]),
         _array([entry.type for entry in entries]),
-        _array([entry.reply_to or "NULL" for entry in entries]),
+        _array([entry.subject_id or "NULL" for entry in entries]),
         _array([_quoted(entry.tail) for entry in entries]),
         _array([entry.traceparent for entry in entries]),
     )
@@ -127,26 +152,62 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+_REFUSALS: dict[str, tuple[type[ProblemError], str]] = {
+    "conflict": (EventIdTaken, "This id is taken by other content; choose another one."),
+    "unknown_reply": (UnknownReply, "reply_to names no message of this conversation."),
+    "unknown_message": (MessageNotFound, "The conversation has no message with this id."),
+    "deleted": (MessageAlreadyDeleted, "The message is deleted; a deleted message cannot be edited."),
+    "forbidden": (NotAllowed, "Only an admin of the conversation may do this (or the sender of the message)."),
+    "unknown_user": (UnknownParticipants, "There is no user with this user_id."),
+    "unknown_participant": (ParticipantNotFound, "This user has never been in the conversation."),
+}
+
+
 def read_outcome(outcome: str, seq: int | None, created_at: str | None) -> Appended | ProblemError:
-    """What one row of `append_entries` says."""
-    match outcome:
-        case "appended" | "replayed" if seq is not None and created_at is not None:
-            return Appended(seq=seq, created_at=created_at, is_replay=outcome == "replayed")
-        case "not_found":
-            return ConversationNotFound()
-        case "conflict":
-            return EventIdTaken("This id is taken by other content; choose another one.")
-        case "unknown_reply":
-            return UnknownReply("reply_to names no message of this conversation.")
+    """What one row of `append_entries` or `change_conversations` says."""
+    if outcome in ("appended", "replayed") and seq is not None and created_at is not None:
+        return Appended(seq=seq, created_at=created_at, is_replay=outcome == "replayed")
+    if outcome == "not_found":
+        return ConversationNotFound()
+    if outcome in _REFUSALS:
+        kind, detail = _REFUSALS[outcome]
+        return kind(detail)
     raise AssertionError(f"append_entries answered {outcome!r}")
 
 
-class LogWriter:
-    """Appends entries through a few connections of its own. Start it, append, close it (what waits is finished)."""
+def split_at_dependencies(entries: list[NewEntry]) -> list[list[NewEntry]]:
+    """Runs that one call each may take. Within a call no entry sees another one, so an entry about a message that the
+    run sends, edits or deletes begins the next run."""
+    if all(entry.subject_id is None for entry in entries):
+        return [entries]
+    runs: list[list[NewEntry]] = [[]]
+    touched: set[str | None] = set()
+    for entry in entries:
+        if entry.subject_id is not None and entry.subject_id in touched:
+            runs.append([])
+            touched.clear()
+        runs[-1].append(entry)
+        touched.add(entry.event_id)
+        if entry.type != "MessageSent":
+            touched.add(entry.subject_id)
+    return runs
+
+
+APPEND_ENTRIES: Statement[NewEntry, Appended] = Statement(APPEND, append_arguments, read_outcome, split_at_dependencies)
+"""Messages: sent, edited, deleted."""
+
+CHANGE_CONVERSATIONS: Statement[NewEntry, Appended] = Statement(
+    _CALL.format(function="change_conversations"), append_arguments, read_outcome
+)
+"""Participants who join and leave, and titles: each with the change that it tells of."""
+
+
+class LogWriter(GroupCommit[NewEntry, Appended]):
+    """Appends messages, edits and deletions through a few connections of its own."""
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]],
+        connect: Connect,
         *,
         connections: int,
         batch_size: int,
@@ -154,158 +215,16 @@ class LogWriter:
         timeout_seconds: float,
         metrics: WriterMetrics,
     ) -> None:
-        self._connect = connect
-        self._connections = connections
-        self._batch_size = batch_size
-        self._timeout_seconds = timeout_seconds
-        self._metrics = metrics
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=queue_size)
-        self._lanes: list[asyncio.Task[None]] = []
+        super().__init__(
+            connect,
+            APPEND_ENTRIES,
+            Limits(
+                connections=connections,
+                batch_size=batch_size,
+                queue_size=queue_size,
+                timeout_seconds=timeout_seconds,
+            ),
+            metrics,
+        )
 
-    def start(self) -> None:
-        """Begins to commit what is appended. Connections are opened when first needed."""
-        self._metrics.queue_length.set_function(self._queue.qsize)
-        self._lanes = [
-            asyncio.create_task(_Lane(self._connect, self._timeout_seconds).run(self._take_batch, self._metrics))
-            for _ in range(self._connections)
-        ]
-
-    async def append(self, entry: NewEntry) -> Appended:
-        """Where the entry stands now that it is committed. Raises ConversationNotFound, EventIdTaken, UnknownReply;
-        WriterSaturated and DatabaseUnavailable when it was not stored; OutcomeUnknown when it may have been."""
-        answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(_Waiting(entry, answer))
-        except asyncio.QueueFull:
-            self._metrics.refused_total.inc()
-            raise WriterSaturated(
-                "Too many messages wait to be stored; nothing was stored. Try again.",
-                headers={"Retry-After": "1"},
-            ) from None
-        return await answer
-
-    async def close(self) -> None:
-        """Commits what waits, then closes the connections."""
-        await self._queue.join()
-        for lane in self._lanes:
-            lane.cancel()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
-
-    async def _take_batch(self) -> tuple[list[_Waiting], Callable[[], None]]:
-        """Everything that waits, up to the batch size; and what to call when it has been answered."""
-        taken = [await self._queue.get()]
-        while len(taken) < self._batch_size and not self._queue.empty():
-            taken.append(self._queue.get_nowait())
-        count = len(taken)
-
-        def done() -> None:
-            for _ in range(count):
-                self._queue.task_done()
-
-        return [waiting for waiting in taken if not waiting.answer.done()], done
-
-
-class _Lane:
-    """One connection and the batches that go over it."""
-
-    def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]], timeout_seconds: float) -> None:
-        self._connect = connect
-        self._timeout_seconds = timeout_seconds
-        self._connection: AsyncConnection[TupleRow] | None = None
-        self._warnings: list[str] = []
-
-    async def run(
-        self,
-        take_batch: Callable[[], Awaitable[tuple[list[_Waiting], Callable[[], None]]]],
-        metrics: WriterMetrics,
-    ) -> None:
-        try:
-            while True:
-                batch, done = await take_batch()
-                try:
-                    if batch:
-                        with metrics.commit_seconds.time():
-                            await self._commit(batch)
-                        metrics.batch_size.observe(len(batch))
-                finally:
-                    done()
-        finally:
-            await self._disconnect()
-
-    async def _commit(self, batch: list[_Waiting]) -> None:
-        """Answers every entry of the batch, whatever happens."""
-        try:
-            rows = await self._call([waiting.entry for waiting in batch])
-        except ProblemError as error:
-            for waiting in batch:
-                _answer(waiting, error)
-        except psycopg.Error as error:
-            if len(batch) == 1:
-                logger.error("An entry could not be appended: %s", error)
-                _answer(batch[0], DatabaseUnavailable("The message was not stored; try again."))
-                return
-            # One entry that PostgreSQL refuses must not take its neighbours with it.
-            logger.warning("A batch of %d was refused and is retried one by one: %s", len(batch), error)
-            for waiting in batch:
-                await self._commit([waiting])
-        except BaseException:
-            for waiting in batch:
-                _answer(waiting, OutcomeUnknown("It is not known whether the message was stored; retry."))
-            raise
-        else:
-            for waiting, row in zip(batch, rows, strict=True):
-                _answer(waiting, read_outcome(*row))
-
-    async def _call(self, entries: list[NewEntry]) -> list[Any]:
-        """One call of append_entries; repeated when PostgreSQL rolled it back for a reason that passes. Raises
-        DatabaseUnavailable, OutcomeUnknown, and psycopg.Error for what was rolled back for good."""
-        arguments = append_arguments(entries)
-        for attempt in range(ATTEMPTS):
-            connection = await self._connected()
-            self._warnings.clear()
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    cursor = await connection.execute(APPEND, arguments, prepare=True)
-                    rows = await cursor.fetchall()
-            except (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure):
-                # Another transaction won; it has committed by now, so the next attempt sees what it wrote.
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-                await self._disconnect()
-                raise OutcomeUnknown(
-                    "It is not known whether the message was stored; retry with the same message_id."
-                ) from error
-            if self._warnings:
-                # A wait for synchronous replication that was cancelled ends in success and a warning.
-                raise OutcomeUnknown(f"The database committed with a warning: {self._warnings[0]}")
-            return rows
-        raise AssertionError("unreachable")
-
-    async def _connected(self) -> AsyncConnection[TupleRow]:
-        if self._connection is None:
-            try:
-                self._connection = await self._connect()
-            except (psycopg.Error, OSError) as error:
-                raise DatabaseUnavailable("The database cannot be reached; nothing was stored. Retry.") from error
-            self._connection.add_notice_handler(self._note)
-        return self._connection
-
-    def _note(self, diagnostic: errors.Diagnostic) -> None:
-        if diagnostic.severity_nonlocalized == "WARNING":
-            self._warnings.append(diagnostic.message_primary or "")
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-
-
-def _answer(waiting: _Waiting, result: Appended | ProblemError) -> None:
-    if waiting.answer.done():  # the request was cancelled; the entry is stored, and a retry is a replay
-        return
-    if isinstance(result, ProblemError):
-        waiting.answer.set_exception(result)
-    else:
-        waiting.answer.set_result(result)
+    append = GroupCommit.write_one

@@ -16,7 +16,7 @@ REPLAY: dict[int | str, dict[str, Any]] = {
 
 
 def mark_replay(response: Response, is_replay: bool) -> None:
-    """Turns the answer of a replay from 201 into 200 with the header that says so."""
+    """Makes the answer of a replay a 200 with the header that says so."""
     if is_replay:
         response.status_code = 200
         response.headers[REPLAY_HEADER] = "true"

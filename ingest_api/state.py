@@ -10,7 +10,9 @@ from joserfc.jwk import KeySet
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ingest_api.log_writer import LogWriter
+from ingest_api.group_commit import GroupCommit
+from ingest_api.log_writer import Appended, LogWriter, NewEntry
+from ingest_api.receipts.commands import ReceiptWriter
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
 from schemas.tokens import TokenVerifier
@@ -22,6 +24,8 @@ class State:
 
     engine: AsyncEngine
     writer: LogWriter
+    changes: GroupCommit[NewEntry, Appended]
+    receipts: ReceiptWriter
     passwords: Passwords
     authorization_server: AuthorizationServer
     verifier: TokenVerifier

@@ -96,8 +96,8 @@ class ParticipantJoined(Event):
 
 
 class ParticipantLeft(Event):
-    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees. `successor_id` becomes
-    admin, because the last admin left."""
+    """`user_id` left, or was removed by `actor_id`; this event is the last one that it sees. If it was the last admin,
+    `successor_id`, the longest-standing participant, is admin from now on."""
 
     type: Literal["ParticipantLeft"]
     user_id: UUID

@@ -1,1 +1,1 @@
-"""Conversations: creating one with its participants."""
+"""Conversations: creating one, its title, and who is in it."""

@@ -1,11 +1,14 @@
-"""Creating a conversation: its row, its participants and its first log entry, in one transaction."""
+"""Creating a conversation (its row, its participants and its first log entry, in one transaction) and changing it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ingest_api.causes import EventCause
 from ingest_api.conversations.model import (
     CreateConversation,
     CreatedConversation,
@@ -14,15 +17,16 @@ from ingest_api.conversations.model import (
 )
 from ingest_api.database import conversations, participants, transaction, users
 from ingest_api.fields import new_id
-from ingest_api.log_writer import APPEND, Appended, EventIdTaken, append_arguments, read_outcome
+from ingest_api.log_writer import (
+    APPEND,
+    Appended,
+    EventIdTaken,
+    UnknownParticipants,
+    append_arguments,
+    new_entry,
+    read_outcome,
+)
 from ingest_api.state import State
-from schemas.problems import ProblemError
-
-
-class UnknownParticipants(ProblemError):
-    """Some of the participants are not registered; `user_ids` names them."""
-
-    code, title, status = "unknown-participants", "Unknown participants", 422
 
 
 async def create_conversation(
@@ -56,6 +60,24 @@ async def create_conversation(
             created_at=appended.created_at,
         ),
         appended.is_replay,
+    )
+
+
+async def change_conversation(
+    chat: State, cause: EventCause, conversation_id: str, *, type: str, fields: dict[str, Any]
+) -> Appended:
+    """Where the change stands: a participant who joins or leaves, or another title (`type` and own `fields` of the
+    event). Raises what GroupCommit.write_one raises, ConversationNotFound, NotAllowed, EventIdTaken,
+    UnknownParticipants, ParticipantNotFound."""
+    return await chat.changes.write_one(
+        new_entry(
+            event_id=cause.event_id,
+            type=type,
+            conversation_id=conversation_id,
+            actor_id=cause.actor_id,
+            traceparent=cause.traceparent,
+            **fields,
+        )
     )
 
 

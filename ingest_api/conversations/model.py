@@ -1,4 +1,4 @@
-"""What creating a conversation takes and gives, and its event."""
+"""What creating and changing a conversation takes and gives, and the events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_api.fields import CommandModel, StorableText
 from ingest_api.log_writer import NewEntry, new_entry
-from schemas.events import MAX_TITLE_LENGTH
+from schemas.events import MAX_TITLE_LENGTH, Role
 
 MAX_PARTICIPANTS = 1000
 
@@ -36,6 +36,39 @@ class CreatedConversation(BaseModel):
     title: str | None
     participants: list[str]
     created_at: str
+
+
+class ChangeTitle(CommandModel):
+    """Gives the conversation another title; null removes it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "hello again"}, {"title": None}]})
+
+    title: StorableText | None = Field(min_length=1, max_length=MAX_TITLE_LENGTH)
+
+
+class AddParticipant(CommandModel):
+    """Brings a user into the conversation."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "018f3c1e-7b1a-7c3e-9d2f-5a6b7c8d9e0f", "role": "member"}]}
+    )
+
+    user_id: UUID
+    role: Role = "member"
+
+
+class ChangedConversation(BaseModel):
+    """Where the change stands."""
+
+    conversation_id: str
+    seq: int
+    created_at: str
+
+
+class ChangedParticipant(ChangedConversation):
+    """Where a participant joined or left."""
+
+    user_id: str
 
 
 def participants_of(command: CreateConversation, actor_id: str) -> list[str]:

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from fastapi import APIRouter, Request, Response
 
+from ingest_api.causes import Cause
 from ingest_api.command_route import CommandRoute
 from ingest_api.conversations import commands
-from ingest_api.conversations.model import CreateConversation, CreatedConversation
-from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
-from ingest_api.log_writer import EventIdTaken
+from ingest_api.conversations.model import (
+    AddParticipant,
+    ChangedConversation,
+    ChangedParticipant,
+    ChangeTitle,
+    CreateConversation,
+    CreatedConversation,
+)
+from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
+from ingest_api.log_writer import (
+    EventIdTaken,
+    NotAllowed,
+    OutcomeUnknown,
+    ParticipantNotFound,
+    UnknownParticipants,
+    WriterSaturated,
+)
 from ingest_api.replays import REPLAY, mark_replay
 from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
+from ingest_api.turns import Overloaded
 
 router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations", tags=["conversations"])
+
+_CHANGE = (
+    Unauthenticated,
+    InsufficientScope,
+    NotAllowed,
+    ConversationNotFound,
+    EventIdTaken,
+    MalformedRequest,
+    BodyTooLarge,
+    WriterSaturated,
+    Overloaded,
+    DatabaseUnavailable,
+    OutcomeUnknown,
+)
 
 
 @router.post(
@@ -27,7 +59,7 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations", tags=["
             Unauthenticated,
             InsufficientScope,
             EventIdTaken,
-            commands.UnknownParticipants,
+            UnknownParticipants,
             MalformedRequest,
             BodyTooLarge,
             DatabaseUnavailable,
@@ -46,3 +78,66 @@ async def create_conversation(
     )
     mark_replay(response, is_replay)
     return conversation
+
+
+@router.patch("/{conversation_id}", summary="Change a conversation's title", responses={**REPLAY, **problems(*_CHANGE)})
+async def change_title(
+    conversation_id: UUID,
+    command: ChangeTitle,
+    cause: Cause,
+    chat: Chat,
+    response: Response,
+) -> ChangedConversation:
+    """Gives the conversation another title, or none. Only an admin may."""
+    appended = await commands.change_conversation(
+        chat, cause, str(conversation_id), type="TitleChanged", fields={"title": command.title}
+    )
+    mark_replay(response, appended.is_replay)
+    return ChangedConversation(conversation_id=str(conversation_id), seq=appended.seq, created_at=appended.created_at)
+
+
+@router.post(
+    "/{conversation_id}/participants",
+    status_code=201,
+    summary="Add a participant",
+    responses={**REPLAY, **problems(*_CHANGE, UnknownParticipants)},
+)
+async def add_participant(
+    conversation_id: UUID,
+    command: AddParticipant,
+    cause: Cause,
+    chat: Chat,
+    response: Response,
+) -> ChangedParticipant:
+    """Brings a user into the conversation (again). Only an admin may. Who is in it already stays where they joined."""
+    user_id = str(command.user_id)
+    appended = await commands.change_conversation(
+        chat, cause, str(conversation_id), type="ParticipantJoined", fields={"user_id": user_id, "role": command.role}
+    )
+    mark_replay(response, appended.is_replay)
+    return ChangedParticipant(
+        conversation_id=str(conversation_id), user_id=user_id, seq=appended.seq, created_at=appended.created_at
+    )
+
+
+@router.delete(
+    "/{conversation_id}/participants/{user_id}",
+    summary="Leave, or remove a participant",
+    responses={**REPLAY, **problems(*_CHANGE, ParticipantNotFound)},
+)
+async def remove_participant(
+    conversation_id: UUID,
+    user_id: UUID,
+    cause: Cause,
+    chat: Chat,
+    response: Response,
+) -> ChangedParticipant:
+    """Takes a user out of the conversation: oneself, or (an admin) anyone. When the last admin leaves, the
+    longest-standing participant becomes admin."""
+    appended = await commands.change_conversation(
+        chat, cause, str(conversation_id), type="ParticipantLeft", fields={"user_id": str(user_id)}
+    )
+    mark_replay(response, appended.is_replay)
+    return ChangedParticipant(
+        conversation_id=str(conversation_id), user_id=str(user_id), seq=appended.seq, created_at=appended.created_at
+    )

@@ -1,1 +1,1 @@
-"""Users: registering."""
+"""Users: registering, and the own profile."""

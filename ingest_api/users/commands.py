@@ -1,13 +1,16 @@
-"""Registering: one row in `users`."""
+"""Registering, and the own profile: one row in `users`."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from ingest_api.database import transaction, users
 from ingest_api.fields import new_id
 from ingest_api.state import State
-from ingest_api.users.model import RegisteredUser, RegisterUser
+from ingest_api.users.model import ChangeProfile, RegisteredUser, RegisterUser
 from schemas.problems import ProblemError
 
 
@@ -15,6 +18,15 @@ class UsernameTaken(ProblemError):
     """Someone has this username; choose another one."""
 
     code, title, status = "username-taken", "Username taken", 409
+
+
+class UserNotFound(ProblemError):
+    """The user of this access token is not registered (any more)."""
+
+    code, title, status = "user-not-found", "User not found", 404
+
+
+_PROFILE = (users.c.user_id, users.c.username, users.c.display_name, users.c.created_at)
 
 
 async def register_user(chat: State, command: RegisterUser) -> RegisteredUser:
@@ -29,10 +41,38 @@ async def register_user(chat: State, command: RegisterUser) -> RegisteredUser:
             password_hash=password_hash,
         )
         .on_conflict_do_nothing(index_elements=[users.c.username])
-        .returning(users.c.user_id, users.c.username, users.c.display_name, users.c.created_at)
+        .returning(*_PROFILE)
     )
     async with transaction(chat.engine) as connection:
         row = (await connection.execute(statement)).one_or_none()
     if row is None:
         raise UsernameTaken(f"The username {command.username} is taken; choose another one.")
+    return RegisteredUser.model_validate(row, from_attributes=True)
+
+
+async def get_profile(chat: State, user_id: str) -> RegisteredUser:
+    """The user's profile. Raises UserNotFound, DatabaseUnavailable."""
+    async with transaction(chat.engine) as connection:
+        row = (await connection.execute(select(*_PROFILE).where(users.c.user_id == user_id))).one_or_none()
+    return _profile(row)
+
+
+async def change_profile(chat: State, command: ChangeProfile, user_id: str) -> RegisteredUser:
+    """The profile as it is now. Raises UserNotFound, DatabaseUnavailable."""
+    if "display_name" not in command.model_fields_set:
+        return await get_profile(chat, user_id)
+    statement = (
+        update(users)
+        .where(users.c.user_id == user_id)
+        .values(display_name=func.coalesce(command.display_name, users.c.username))
+        .returning(*_PROFILE)
+    )
+    async with transaction(chat.engine) as connection:
+        row = (await connection.execute(statement)).one_or_none()
+    return _profile(row)
+
+
+def _profile(row: Row[tuple[str, str, str, datetime]] | None) -> RegisteredUser:
+    if row is None:
+        raise UserNotFound("The user of this access token is not registered.")
     return RegisteredUser.model_validate(row, from_attributes=True)

@@ -1,4 +1,4 @@
-"""What registering takes and gives."""
+"""What registering and changing the own profile takes and gives."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class RegisterUser(CommandModel):
     username: Username
     password: SecretStr = Field(min_length=8, max_length=128)
     display_name: StorableText | None = Field(default=None, min_length=1, max_length=100)
+
+
+class ChangeProfile(CommandModel):
+    """Changes the caller's profile; a member that is absent stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"display_name": "Alice B."}]})
+
+    display_name: StorableText | None = Field(
+        default=None, min_length=1, max_length=100, description="Null: the username again."
+    )
 
 
 class RegisteredUser(BaseModel):

@@ -61,16 +61,17 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 def test_nothing_polls_the_outbox() -> None:
-    """The outbox is written in one place (SQL), and read by logical decoding alone."""
+    """The outbox is written by two SQL functions, and read by logical decoding alone."""
     readers = [
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.suffix in {".py", ".sql"} and re.search(r"(?i)\b(from|join)\s+(public\.)?outbox\b", path.read_text())
     ]
-    assert readers == ["ingest_api/migrations/sql/append_entries.sql"]
-    sql = (ROOT / readers[0]).read_text()
-    assert re.findall(r"(?i)(\w+)\s+from\s+outbox", sql) == ["DELETE"]
+    folder = "ingest_api/migrations/sql"
+    assert sorted(readers) == [f"{folder}/advance_receipts.sql", f"{folder}/append_entries.sql"]
+    for reader in readers:
+        assert re.findall(r"(?i)(\w+)\s+from\s+outbox", (ROOT / reader).read_text()) == ["DELETE"]
 
 
 def test_the_lock_names_no_registry_and_hashes_everything() -> None:

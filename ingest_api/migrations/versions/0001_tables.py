@@ -66,10 +66,12 @@ CREATE TABLE conversation_log (
     payload text NOT NULL,
     created_at timestamptz NOT NULL,
     traceparent text,
+    message_id uuid, -- of an edit or a deletion: the message that it changes
     PRIMARY KEY (conversation_id, seq)
 );
 -- What changed a conversation besides its messages: read for every page that Redis does not answer.
 CREATE INDEX ix_conversation_log_changes ON conversation_log (conversation_id, seq) WHERE type <> 'MessageSent';
+CREATE INDEX ix_conversation_log_message_id ON conversation_log (message_id, seq) WHERE message_id IS NOT NULL;
 
 CREATE TABLE receipts (
     conversation_id uuid NOT NULL REFERENCES conversations,
@@ -77,7 +79,7 @@ CREATE TABLE receipts (
     delivered_seq bigint NOT NULL DEFAULT 0,
     read_seq bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (conversation_id, user_id)
-);
+) WITH (fillfactor = 70); -- changed more often than made: room for heap-only updates
 
 -- No key and no index: a row is gone before its transaction ends, found by its place (append_entries).
 CREATE TABLE outbox (
@@ -86,7 +88,7 @@ CREATE TABLE outbox (
     aggregateid text NOT NULL,
     type text NOT NULL,
     payload text NOT NULL,
-    seq bigint NOT NULL,
+    seq bigint, -- absent: a receipt, which is no log entry
     traceparent text,
     created_at timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);

@@ -1,4 +1,4 @@
-"""The function through which every log entry and its outbox row are written."""
+"""The functions through which log entries, receipts and their outbox rows are written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ def _sql(name: str) -> str:
     return (files("ingest_api.migrations") / "sql" / f"{name}.sql").read_text()
 
 
+FUNCTIONS = ("payload_time", "append_entries", "change_conversations", "advance_receipts")
+
+
 def upgrade() -> None:
     connection = op.get_bind()
-    connection.exec_driver_sql(_sql("payload_time"))
-    connection.exec_driver_sql(_sql("append_entries"))
+    for name in FUNCTIONS:
+        connection.exec_driver_sql(_sql(name))
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION append_entries")
-    op.execute("DROP FUNCTION payload_time")
+    for name in reversed(FUNCTIONS):
+        op.execute(f"DROP FUNCTION {name}")

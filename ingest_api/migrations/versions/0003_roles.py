@@ -29,7 +29,10 @@ GRANT USAGE ON SCHEMA public TO chat_api, chat_reader, chat_cdc;
 -- The log is append-only: nobody but the owner may change or remove an entry.
 GRANT SELECT, INSERT ON users, conversations, participants, conversation_log TO chat_api;
 GRANT SELECT ON oauth_clients TO chat_api;
-GRANT UPDATE (last_seq) ON conversations TO chat_api;
+GRANT UPDATE (last_seq, title) ON conversations TO chat_api;
+GRANT UPDATE (role, joined_seq, left_seq) ON participants TO chat_api;
+GRANT UPDATE (display_name) ON users TO chat_api;
+GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq) ON receipts TO chat_api;
 GRANT SELECT, INSERT, DELETE ON outbox TO chat_api;
 
 GRANT SELECT ON conversations, participants, conversation_log, receipts TO chat_reader;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -102,7 +103,7 @@ async def test_every_route_that_is_not_declared_public_asks_for_a_token(app: Fas
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         for method, path in protected:
-            url = path.replace("{conversation_id}", "00000000-0000-4000-8000-000000000000")
+            url = re.sub(r"{\w+}", "00000000-0000-4000-8000-000000000000", path)
             answer = await client.request(method, url, json={"body": {"type": "text", "text": "x"}})
             assert answer.status_code in {401, 422}, (method, path)
             valid = await client.request(

@@ -1,0 +1,1 @@
+"""Receipts: how far a participant has received and read."""
