@@ -18,26 +18,30 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest_api.security.principals import get_principal
+from ingest_api.security.declarations import find_requirement
 
 
 class CommandRoute(APIRoute):
     """Serves endpoints with these parameters, each optional: ids in the path (UUID), `command` (a pydantic model, the
-    JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model."""
+    JSON body), `caller`, `chat`, `request`, `response`. They return a pydantic model. Who may call is what the endpoint
+    declares, as with any other route (ingest_api/security/declarations.py)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         hints = get_type_hints(self.endpoint)
         names = set(signature(self.endpoint).parameters)
         path_ids = [name for name in self.param_convertors if name in names]
         validator: TypeAdapter[BaseModel] = TypeAdapter(hints["command"])
+        requirement = find_requirement(self.dependant)
         needs_caller = "caller" in names
         endpoint, status_code = self.endpoint, self.status_code or 200
         others = names & {"request", "response"}
 
         async def handle(request: Request) -> Response:
             arguments: dict[str, Any] = {"chat": request.app.state.chat}
-            if needs_caller:
-                arguments["caller"] = await get_principal(request)
+            if requirement is not None:
+                caller = requirement.find_principal(request) or await requirement(request)
+                if needs_caller:
+                    arguments["caller"] = caller
             for name in path_ids:
                 arguments[name] = _read_id(request, name)
             try:
