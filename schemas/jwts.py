@@ -50,10 +50,12 @@ def decode_token(token: str, find_key: Callable[[str], Key | None], rules: Token
     """The claims of a token, once everything about it holds. `now` is in seconds since the epoch. Raises InvalidToken,
     ExpiredToken."""
     header = read_header(token)
-    if not header.keys() <= rules.headers or header.get("alg") not in rules.algorithms:
+    if not header.keys() <= rules.headers or not all(isinstance(value, str) for value in header.values()):
         raise InvalidToken("The access token is not valid.")
     kind, kid = header.get("typ"), header.get("kid")
-    if (kind.lower() if isinstance(kind, str) else kind) not in rules.types:
+    if header.get("alg") not in rules.algorithms:
+        raise InvalidToken("The access token is not valid.")
+    if (kind.lower() if kind else kind) not in rules.types:
         raise InvalidToken("This is not an access token.")
     key = find_key(kid) if isinstance(kid, str) else None
     if key is None or key.get("use") not in {None, "sig"} or key.get("alg") not in {None, header["alg"]}:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet, OctKey
+from joserfc.jwk import JWKRegistry, Key, OctKey
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.jwts import InvalidToken, TokenRules, decode_token, read_header
 from schemas.problems import ProblemError
 from schemas.tokens import AUDIENCE, CHAT, Principal
+
+logger = logging.getLogger(__name__)
 
 ALGORITHMS = frozenset({"ES256", "RS256", "PS256"})
 TYPES = frozenset({"at+jwt", "application/at+jwt", "jwt", None})
@@ -86,7 +89,7 @@ class ExternalIssuer:
         self._rules = TokenRules(trusted.issuer, trusted.audience, ALGORITHMS, TYPES, HEADERS)
         self._clock = clock
         self._http = httpx.AsyncClient(timeout=FETCH_TIMEOUT_SECONDS, transport=transport)
-        self._keys: dict[str | None, Key] | None = None
+        self._keys: dict[str, Key] | None = None
         self._tried_at = self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
 
@@ -100,7 +103,7 @@ class ExternalIssuer:
         """Ends the connections."""
         await self._http.aclose()
 
-    async def _get_keys(self, kid: str) -> dict[str | None, Key]:
+    async def _get_keys(self, kid: str) -> dict[str, Key]:
         async with self._fetching:
             now = self._clock()
             is_wanted = self._keys is None or kid not in self._keys or now - self._fetched_at >= MAX_AGE_SECONDS
@@ -109,13 +112,14 @@ class ExternalIssuer:
                 try:
                     self._keys = await self._fetch()
                     self._fetched_at = now
-                except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError):
-                    pass  # what was fetched before is better than nothing; nothing is told below
+                except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                    # What was fetched before is better than nothing.
+                    logger.warning("The keys of %s cannot be fetched: %r", self.name, error)
         if self._keys is None:
             raise IssuerUnavailable
         return self._keys
 
-    async def _fetch(self) -> dict[str | None, Key]:
+    async def _fetch(self) -> dict[str, Key]:
         content = b""
         async with self._http.stream("GET", self._url) as answer:
             if answer.status_code != httpx.codes.OK:
@@ -124,8 +128,7 @@ class ExternalIssuer:
                 content += chunk
                 if len(content) > MAX_JWKS_BYTES:
                     raise ValueError("the issuer's answer is too large")
-        keys = KeySet.import_key_set(json.loads(content))
-        return {key.kid: key for key in keys if not isinstance(key, OctKey)}
+        return dict(_read_keys(json.loads(content)["keys"]))
 
     def _read_user(self, claims: dict[str, Any]) -> ExternalUser:
         subject = claims.get("sub")
@@ -143,6 +146,18 @@ class ExternalIssuer:
             ),
             display_name=_storable(name) or user_id if isinstance(name, str) else user_id,
         )
+
+
+def _read_keys(keys: list[Any]) -> Iterator[tuple[str, Key]]:
+    """The keys that can verify, by id. Others (RFC 7517, section 5: of kinds not known here) are passed over, and so
+    are secrets: what is published is no secret."""
+    for entry in keys:
+        try:
+            key = JWKRegistry.import_key(entry)
+        except (JoseError, ValueError, KeyError, TypeError):
+            continue
+        if not isinstance(key, OctKey) and isinstance(key.kid, str):
+            yield key.kid, key
 
 
 def user_id_of(issuer: str, subject: str) -> str:
