@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
@@ -21,9 +23,10 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from ingest_api.app import create_app
-from ingest_api.database import engine_url
+from ingest_api.database import engine_url, metadata
 from ingest_api.oauth_clients import Refused, create_client, delete_client
 from ingest_api.security.authenticator import Authenticator
+from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.events import SecurityEvent
 from ingest_api.security.external_issuers import ExternalIssuer, TrustedIssuer, user_id_of
 from ingest_api.settings import DatabaseSettings, Settings
@@ -388,3 +391,64 @@ async def test_an_unknown_key_is_fetched_for_once_in_ten_seconds() -> None:
     await issuer.verify(external_token(later, "zoe"), now=time.time())
     assert fetches == 2
     await issuer.close()
+
+
+FORBIDDEN = [
+    "INSERT INTO oauth_clients VALUES ('xyz', 'x', 'x', '{}', '{}')",
+    "UPDATE oauth_clients SET client_secret_hash = NULL",
+    "DELETE FROM oauth_clients",
+    "UPDATE refresh_tokens SET family_id = family_id",
+    "UPDATE refresh_token_families SET expires_at = now() + interval '1 year'",
+    "UPDATE refresh_token_families SET scopes = '{chat,audit:read}'",
+    "DELETE FROM refresh_tokens",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+async def test_the_api_may_do_no_more_to_tokens_and_clients_than_it_needs(postgres: Server, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(**login(postgres, "chat_api"), autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute(statement.encode())
+
+
+async def test_a_user_is_never_mistaken_for_a_client(postgres: Server) -> None:
+    async with await psycopg.AsyncConnection.connect(**login(postgres), autocommit=True) as owner:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await owner.execute(
+                "INSERT INTO oauth_clients VALUES ('00000000-0000-4000-8000-000000000000', 'x', 'x', '{}', '{}')"
+            )
+
+
+async def test_what_happens_is_told_before_it_is_answered(api: Api) -> None:
+    told: list[tuple[str, str | None]] = []
+
+    async def keep(event: SecurityEvent) -> None:
+        told.append((event.action, event.actor_id))
+
+    chat = api.app.state.chat
+    server = AuthorizationServer(chat.engine, chat.passwords, keep, issuer=chat.issuer, keys=chat.keys)
+    object.__setattr__(chat, "authorization_server", server)
+    first = await api.log_in()
+    await api.token(grant_type="password", username=api.username, password="wrong")
+    await api.token(grant_type="password", username="nobody-at-all", password="wrong")
+    await api.refresh(first["refresh_token"])
+    await api.refresh(first["refresh_token"])
+    second = await api.log_in()
+    await api.http.post("/oauth/revoke", data={"token": second["refresh_token"]})
+    assert told == [
+        ("login.succeeded", api.user_id),
+        ("login.failed", api.user_id),
+        ("login.failed", None),
+        ("token.refreshed", api.user_id),
+        ("token.reuse_detected", api.user_id),
+        ("login.succeeded", api.user_id),
+        ("token.revoked", api.user_id),
+    ]
+
+
+def test_the_migrations_make_the_tables_that_the_code_declares(postgres: Server) -> None:
+    settings = DatabaseSettings(database_port=postgres.port, database_user="chat_owner")
+    engine = create_engine(engine_url(settings), connect_args={"password": postgres.password})
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
