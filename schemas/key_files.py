@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
 LOOK_AGAIN_SECONDS = 0.1
@@ -82,5 +83,5 @@ def read_key_set(path: Path) -> KeySet:
     """The JWK set in a file. Raises OSError, ValueError."""
     try:
         return KeySet.import_key_set(json.loads(path.read_text()))
-    except (KeyError, TypeError) as error:
+    except (JoseError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no JWK set") from error
