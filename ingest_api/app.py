@@ -24,16 +24,35 @@ from ingest_api.messages.routes import router as messages_router
 from ingest_api.middleware import BodyLimit, RequestMetrics
 from ingest_api.receipts.commands import ADVANCE_RECEIPTS
 from ingest_api.receipts.routes import router as receipts_router
+from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.authorization_server import AuthorizationServer
+from ingest_api.security.declarations import check_declarations
+from ingest_api.security.events import log_security_event
+from ingest_api.security.external_issuers import ExternalIssuer
+from ingest_api.security.headers import SecurityHeaders
 from ingest_api.security.passwords import Passwords
 from ingest_api.security.routes import router as security_router
 from ingest_api.settings import Settings
-from ingest_api.signing_keys import read_key_set
 from ingest_api.state import State
 from ingest_api.telemetry import HttpMetrics, WriterMetrics
 from ingest_api.turns import TurnMetrics, Turns
 from ingest_api.users.routes import router as users_router
+from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
+
+PUBLIC_ROUTES = frozenset(
+    {
+        ("POST", "/v1/users"),
+        ("POST", "/oauth/token"),
+        ("POST", "/oauth/revoke"),
+        ("GET", "/.well-known/jwks.json"),
+        ("GET", "/.well-known/oauth-authorization-server"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+    }
+)
+"""What is served without a token, beside the descriptions of this API. Every other route asks for a scope."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -54,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
             finally:
                 for writer in (chat.writer, chat.changes, chat.receipts):
                     await writer.close()
+                await chat.authenticator.close()
                 await chat.engine.dispose()
 
     app = FastAPI(
@@ -87,7 +107,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
+    app.add_middleware(SecurityHeaders)
     register_error_handlers(app)
+    check_declarations(routers, PUBLIC_ROUTES)
     for router in routers:
         app.include_router(router)
     return app
@@ -95,8 +117,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor) -> State:
     engine = create_engine(settings)
-    keys = read_key_set(settings.signing_key_file)
-    passwords = Passwords(executor)
+    keys = KeyFile(settings.signing_key_file)
+    passwords = Passwords(executor, queue_size=settings.password_queue_size)
+    verifier = TokenVerifier(keys, issuer=settings.issuer)
+    issuers = [ExternalIssuer(trusted) for trusted in settings.trusted_issuers]
 
     async def connect() -> psycopg.AsyncConnection[TupleRow]:
         return await psycopg.AsyncConnection.connect(**settings.connection_arguments(), autocommit=True)
@@ -120,8 +144,11 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
         changes=GroupCommit(connect, CHANGE_CONVERSATIONS, replace(limits, batch_size=16)),
         receipts=GroupCommit(connect, ADVANCE_RECEIPTS, limits),
         passwords=passwords,
-        authorization_server=AuthorizationServer(engine, passwords, executor, issuer=settings.issuer, keys=keys),
-        verifier=TokenVerifier(keys, issuer=settings.issuer),
+        authorization_server=AuthorizationServer(
+            engine, passwords, log_security_event, issuer=settings.issuer, keys=keys
+        ),
+        authenticator=Authenticator(verifier, engine, issuers, log_security_event),
+        verifier=verifier,
         keys=keys,
         registry=registry,
         issuer=settings.issuer,

@@ -20,14 +20,15 @@ from starlette.responses import Response
 
 from ingest_api.causes import get_cause
 from ingest_api.fields import field_of
-from ingest_api.security.principals import get_principal
+from ingest_api.security.declarations import find_requirement
 
 _PARAMETERS = {"caller", "chat", "cause", "command", "request", "response"}
 
 
 class CommandRoute(APIRoute):
     """Serves endpoints with these parameters, each optional: ids in the path (UUID), `command` (a pydantic model, the
-    JSON body), `cause` (of the log entry), `caller`, `chat`, `request`, `response`. They return a pydantic model.
+    JSON body), `cause` (of the log entry), `caller`, `chat`, `request`, `response`. They return a pydantic model. Who
+    may call is what the endpoint declares, as with any other route (security/declarations.py).
 
     `answer` is what the endpoint does with a request, without the framework's layers (dispatch.py calls it).
     `takes_turns`: it has a caller. Who has none (registration) hashes a password, which has a queue of its own."""
@@ -43,20 +44,21 @@ class CommandRoute(APIRoute):
         command: TypeAdapter[BaseModel] | None = None
         if "command" in names:
             command = TypeAdapter(get_type_hints(self.endpoint)["command"])
+        requirement = find_requirement(self.dependant)
         needs_caller, needs_cause = "caller" in names, "cause" in names
         endpoint, status_code = self.endpoint, self.status_code or 200
         others = names & {"request", "response"}
 
         async def handle(request: Request) -> Response:
             arguments: dict[str, Any] = {"chat": request.app.state.chat}
-            if needs_caller:
-                arguments["caller"] = await get_principal(request)
+            if requirement is not None:
+                caller = requirement.find_principal(request) or await requirement(request)
+                if needs_caller:
+                    arguments["caller"] = caller
+                if needs_cause:
+                    arguments["cause"] = await get_cause(request, caller, _read_key(request))
             for name in path_ids:
                 arguments[name] = _read_id(request.path_params[name], "path", name)
-            if needs_cause:
-                key = request.headers.get("idempotency-key")
-                chosen_id = None if key is None else _read_id(key, "header", "Idempotency-Key")
-                arguments["cause"] = await get_cause(request, await get_principal(request), chosen_id)
             if command is not None:
                 try:
                     arguments["command"] = command.validate_json(await request.body())
@@ -72,8 +74,13 @@ class CommandRoute(APIRoute):
             return answer
 
         self.answer = handle
-        self.takes_turns = needs_caller or needs_cause
+        self.takes_turns = requirement is not None
         return handle
+
+
+def _read_key(request: Request) -> UUID | None:
+    key = request.headers.get("idempotency-key")
+    return None if key is None else _read_id(key, "header", "Idempotency-Key")
 
 
 def _read_id(text: str, place: str, name: str) -> UUID:

@@ -59,17 +59,30 @@ oauth_clients = Table(
     _now(),
 )
 
+refresh_token_families = Table(
+    "refresh_token_families",
+    metadata,
+    Column("family_id", Uuid(as_uuid=False), primary_key=True),
+    Column("user_id", Uuid(as_uuid=False), ForeignKey("users.user_id"), nullable=False, index=True),
+    Column("client_id", Text, ForeignKey("oauth_clients.client_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("revoked_at", DateTime(timezone=True)),
+    _now(),
+)
+
 refresh_tokens = Table(
     "refresh_tokens",
     metadata,
     Column("token_hash", LargeBinary, primary_key=True),
-    Column("family_id", Uuid(as_uuid=False), nullable=False, index=True),
-    Column("user_id", Uuid(as_uuid=False), ForeignKey("users.user_id"), nullable=False),
-    Column("client_id", Text, ForeignKey("oauth_clients.client_id"), nullable=False),
-    Column("scopes", ARRAY(Text), nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "family_id",
+        Uuid(as_uuid=False),
+        ForeignKey("refresh_token_families.family_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
     Column("used_at", DateTime(timezone=True)),
-    Column("revoked_at", DateTime(timezone=True)),
     _now(),
 )
 

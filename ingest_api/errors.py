@@ -111,4 +111,6 @@ def register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def answer_unexpected(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
-        return problem_response(ProblemError("Something went wrong on our side; the operator's log says what."))
+        detail = "Something went wrong on our side; the operator's log says what."
+        # This answer is given outside of every middleware.
+        return problem_response(ProblemError(detail, headers={"X-Content-Type-Options": "nosniff"}))

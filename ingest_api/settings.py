@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest_api.security.external_issuers import TrustedIssuer
 
 
 class DatabaseSettings(BaseSettings):
@@ -73,3 +75,16 @@ class Settings(DatabaseSettings):
     password_threads: int = Field(
         default=1, ge=1, le=8, description="Threads that hash passwords: a login storm waits for them alone."
     )
+    password_queue_size: int = Field(
+        default=64, ge=1, description="Logins and registrations that may wait for those threads; more are answered 503."
+    )
+    trusted_issuers: list[TrustedIssuer] = Field(
+        default=[], description="Other issuers whose access tokens are accepted, as JSON (docs/operations.md)."
+    )
+
+    @model_validator(mode="after")
+    def _has_issuers_once(self) -> Self:
+        names = [self.issuer, *(trusted.issuer for trusted in self.trusted_issuers)]
+        if len(set(names)) != len(names):
+            raise ValueError("trusted_issuers: every issuer is named once, and this API is none of them")
+        return self

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from joserfc.jwk import KeySet
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest_api.group_commit import GroupCommit
 from ingest_api.log_writer import Appended, LogWriter, NewEntry
 from ingest_api.receipts.commands import ReceiptWriter
+from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
+from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 
 
@@ -29,7 +30,8 @@ class State:
     passwords: Passwords
     authorization_server: AuthorizationServer
     verifier: TokenVerifier
-    keys: KeySet
+    authenticator: Authenticator
+    keys: KeyFile
     registry: CollectorRegistry
     issuer: str
 

@@ -5,32 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from schemas.ids import is_uuid
+from schemas.jwts import MAX_TOKEN_LENGTH, ExpiredToken, InvalidToken, TokenRules, decode_token
+from schemas.key_files import FixedKeys, Keys
+
+__all__ = [
+    "ALGORITHM",
+    "AUDIENCE",
+    "CHAT",
+    "LIFETIME_SECONDS",
+    "MAX_TOKEN_LENGTH",
+    "ExpiredToken",
+    "InvalidToken",
+    "Principal",
+    "TokenVerifier",
+    "bearer_token",
+]
 
 ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - the header `typ` of RFC 9068, section 2.1; no secret
 AUDIENCE = "chat4all"
+CHAT = "chat"
+"""The scope of everything that a user does."""
 LIFETIME_SECONDS = 15 * 60
-MAX_TOKEN_LENGTH = 4096
 CACHE_SIZE = 10_000
-
-
-class InvalidToken(Exception):
-    """The access token was not issued here, was altered, or is not for this service."""
-
-
-class ExpiredToken(InvalidToken):
-    """The access token has expired; get a new one from /oauth/token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The authenticated caller. `expires_at` is in seconds since the epoch."""
+    """The authenticated caller. `user_id` is empty for a client that acts for itself (RFC 6749, section 4.4);
+    `expires_at` is in seconds since the epoch."""
 
     user_id: str
     client_id: str
@@ -39,51 +47,65 @@ class Principal:
 
 
 class TokenVerifier:
-    """Verifies access tokens against a key set. Remembers those it has verified (bounded), because a signature
-    costs ten times what the rest of a request's authentication does. Raises InvalidToken, ExpiredToken."""
+    """Verifies access tokens of our own issuer. Remembers those it has verified (bounded), because a signature
+    costs ten times what the rest of a request's authentication does."""
 
-    def __init__(self, keys: KeySet, *, issuer: str, clock: Callable[[], float] = time.time) -> None:
-        self._keys = keys
-        self._issuer = issuer
+    def __init__(self, keys: KeySet | Keys, *, issuer: str, clock: Callable[[], float] = time.time) -> None:
+        self._keys: Keys = FixedKeys(keys) if isinstance(keys, KeySet) else keys
+        self._generation = self._keys.generation
         self._clock = clock
         self._verified: dict[str, Principal] = {}
+        self._rules = TokenRules(
+            issuer=issuer,
+            audience=AUDIENCE,
+            algorithms=frozenset({ALGORITHM}),
+            types=frozenset({TOKEN_TYPE, f"application/{TOKEN_TYPE}"}),
+            headers=frozenset({"alg", "typ", "kid"}),
+        )
 
     def verify(self, token: str) -> Principal:
-        """The principal whom the token speaks for."""
-        now = self._clock()
-        principal = self._verified.get(token)
+        """The principal whom the token speaks for. Raises InvalidToken, ExpiredToken."""
+        principal = self.find_verified(token)
         if principal is None:
-            principal = self._read(token)
-            if len(self._verified) >= CACHE_SIZE:
-                self._verified.clear()
-            self._verified[token] = principal
-        if principal.expires_at <= now:
-            self._verified.pop(token, None)
-            raise ExpiredToken("The access token has expired; get a new one from /oauth/token.")
+            principal = _read_principal(decode_token(token, self._keys.find_key, self._rules, now=self._clock()))
+            self.remember(token, principal)
         return principal
 
-    def _read(self, token: str) -> Principal:
-        if len(token) > MAX_TOKEN_LENGTH:
-            raise InvalidToken("The access token is too long.")
-        try:
-            decoded = jwt.decode(token, self._keys, algorithms=[ALGORITHM])
-        except (JoseError, ValueError, TypeError, KeyError) as error:
-            raise InvalidToken("The access token is not valid.") from error
-        header, claims = decoded.header, decoded.claims
-        if header.get("typ") != TOKEN_TYPE:
-            raise InvalidToken("This is not an access token.")
-        subject, expires_at = claims.get("sub"), claims.get("exp")
-        is_for_us = claims.get("iss") == self._issuer and claims.get("aud") == AUDIENCE
-        if not is_for_us or not isinstance(subject, str) or not is_uuid(subject):
-            raise InvalidToken("The access token was not issued for this service.")
-        if not isinstance(expires_at, int | float) or isinstance(expires_at, bool):
-            raise InvalidToken("The access token has no expiry.")
-        return Principal(
-            user_id=subject,
-            client_id=str(claims.get("client_id", "")),
-            scopes=frozenset(str(claims.get("scope", "")).split()),
-            expires_at=float(expires_at),
-        )
+    def find_verified(self, token: str) -> Principal | None:
+        """The principal of a token that was verified before, or None. Raises ExpiredToken."""
+        if self._generation != self._keys.generation:  # a key may be gone
+            self.forget_all()
+        principal = self._verified.get(token)
+        if principal is not None and principal.expires_at <= self._clock():
+            del self._verified[token]
+            raise ExpiredToken
+        return principal
+
+    def remember(self, token: str, principal: Principal) -> None:
+        """Keeps what is known of a token: by `verify`, or by who verifies tokens of other issuers."""
+        if len(self._verified) >= CACHE_SIZE:
+            self._verified.clear()
+        self._verified[token] = principal
+
+    def forget_all(self) -> None:
+        """Every token is verified again when it comes next."""
+        self._verified.clear()
+        self._generation = self._keys.generation
+
+
+def _read_principal(claims: dict[str, Any]) -> Principal:
+    subject, client_id = claims.get("sub"), claims.get("client_id")
+    if not isinstance(subject, str) or not isinstance(client_id, str):
+        raise InvalidToken("The access token does not say who calls.")
+    if subject != client_id and not is_uuid(subject):
+        raise InvalidToken("The access token does not say who calls.")
+    scope = claims.get("scope")
+    return Principal(
+        user_id="" if subject == client_id else subject,
+        client_id=client_id,
+        scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),
+        expires_at=float(claims["exp"]),
+    )
 
 
 def bearer_token(authorization: str | None) -> str | None:

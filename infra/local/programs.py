@@ -319,7 +319,7 @@ STEPS = (
             "ingest_api.signing_keys", "--private", _signing_key_file(site), "--public", _jwks_file(site)
         ),
         environment=_shared,
-        inputs=("ingest_api/signing_keys.py",),
+        inputs=("ingest_api/signing_keys.py", "schemas/key_files.py"),
     ),
     Step(
         name="topics",

@@ -27,7 +27,7 @@ from ingest_api.log_writer import (
     WriterSaturated,
 )
 from ingest_api.replays import REPLAY, mark_replay
-from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
+from ingest_api.security.principals import REFUSALS, Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
 from ingest_api.turns import Overloaded
@@ -35,8 +35,7 @@ from ingest_api.turns import Overloaded
 router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations", tags=["conversations"])
 
 _CHANGE = (
-    Unauthenticated,
-    InsufficientScope,
+    *REFUSALS,
     NotAllowed,
     ConversationNotFound,
     EventIdTaken,
@@ -56,8 +55,7 @@ _CHANGE = (
     responses={
         **REPLAY,
         **problems(
-            Unauthenticated,
-            InsufficientScope,
+            *REFUSALS,
             EventIdTaken,
             UnknownParticipants,
             MalformedRequest,

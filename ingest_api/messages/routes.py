@@ -21,7 +21,7 @@ from ingest_api.log_writer import (
 from ingest_api.messages import commands
 from ingest_api.messages.model import BatchResults, EditMessage, SendBatch, SendMessage, SentMessage
 from ingest_api.replays import REPLAY, mark_replay
-from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
+from ingest_api.security.principals import REFUSALS, Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
 from ingest_api.turns import Overloaded
@@ -30,8 +30,7 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversa
 batch_router = APIRouter(route_class=CommandRoute, prefix="/v1/messages", tags=["messages"])
 
 _ALWAYS = (
-    Unauthenticated,
-    InsufficientScope,
+    *REFUSALS,
     MalformedRequest,
     BodyTooLarge,
     WriterSaturated,

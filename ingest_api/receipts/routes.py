@@ -11,7 +11,7 @@ from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavai
 from ingest_api.group_commit import OutcomeUnknown, WriterSaturated
 from ingest_api.receipts.commands import SeqBeyondEnd
 from ingest_api.receipts.model import AdvanceReceipt, HeldReceipt, NewReceipt
-from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
+from ingest_api.security.principals import REFUSALS, Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
 from ingest_api.turns import Overloaded
@@ -23,8 +23,7 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversa
     "",
     summary="Tell how far you have received and read",
     responses=problems(
-        Unauthenticated,
-        InsufficientScope,
+        *REFUSALS,
         ConversationNotFound,
         SeqBeyondEnd,
         MalformedRequest,

@@ -1,4 +1,4 @@
-"""The principal of a request: the dependency that every route has unless it is public."""
+"""The principal of a request: what a route declares that is not public."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ingest_api.state import State
+from ingest_api.security.authenticator import Authenticator, UnknownUser
+from ingest_api.security.external_issuers import IssuerUnavailable
 from schemas.problems import ProblemError
-from schemas.tokens import InvalidToken, Principal, bearer_token
+from schemas.tokens import CHAT, InvalidToken, Principal, bearer_token
 
 
 class Unauthenticated(ProblemError):
@@ -31,19 +32,54 @@ class InsufficientScope(ProblemError):
         super().__init__(f"This call needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
 
 
-async def get_principal(request: Request) -> Principal:
-    """The caller, by its bearer token (RFC 6750), with the scope `chat`."""
+REFUSALS = (Unauthenticated, InsufficientScope, UnknownUser, IssuerUnavailable)
+"""The problems of every route that asks for a scope."""
+
+
+class RequireScope:
+    """A dependency: the caller, by its bearer token (RFC 6750), if the token carries the scope. The scope `chat` is
+    for users alone: a client that acts for itself never passes."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Principal:
+        """Raises Unauthenticated, InsufficientScope, and what an authenticator raises."""
+        return self.find_principal(request) or await self._authenticate(request)
+
+    def find_principal(self, request: Request) -> Principal | None:
+        """The caller, if its token was seen before: nothing to wait for. Raises Unauthenticated, InsufficientScope."""
+        token = _read_token(request)
+        try:
+            principal = _authenticator(request).find_verified(token)
+        except InvalidToken as error:
+            raise Unauthenticated(str(error), error="invalid_token") from error
+        return None if principal is None else self._check(principal)
+
+    async def _authenticate(self, request: Request) -> Principal:
+        try:
+            return self._check(await _authenticator(request).authenticate(_read_token(request)))
+        except InvalidToken as error:
+            raise Unauthenticated(str(error), error="invalid_token") from error
+
+    def _check(self, principal: Principal) -> Principal:
+        if self.scope not in principal.scopes or (self.scope == CHAT and not principal.user_id):
+            raise InsufficientScope(self.scope)
+        return principal
+
+
+def _read_token(request: Request) -> str:
     token = bearer_token(request.headers.get("authorization"))
     if token is None:
         raise Unauthenticated("Send an access token: Authorization: Bearer … (from POST /oauth/token).")
-    state: State = request.app.state.chat
-    try:
-        principal = state.verifier.verify(token)
-    except InvalidToken as error:
-        raise Unauthenticated(str(error), error="invalid_token") from error
-    if "chat" not in principal.scopes:
-        raise InsufficientScope("chat")
-    return principal
+    return token
 
 
+def _authenticator(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.app.state.chat.authenticator
+    return authenticator
+
+
+get_principal = RequireScope(CHAT)
 Caller = Annotated[Principal, Depends(get_principal)]
+"""The user who calls, for a route that needs the scope `chat`."""

@@ -6,8 +6,10 @@ from fastapi import APIRouter
 
 from ingest_api.command_route import CommandRoute
 from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
-from ingest_api.security.principals import Caller, InsufficientScope, Unauthenticated
+from ingest_api.security.passwords import LoginsSaturated
+from ingest_api.security.principals import REFUSALS, Caller
 from ingest_api.state import Chat
+from ingest_api.turns import Overloaded
 from ingest_api.users import commands
 from ingest_api.users.model import ChangeProfile, RegisteredUser, RegisterUser
 
@@ -18,7 +20,7 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/users", tags=["users"])
     "",
     status_code=201,
     summary="Register a user",
-    responses=problems(commands.UsernameTaken, MalformedRequest, BodyTooLarge, DatabaseUnavailable),
+    responses=problems(commands.UsernameTaken, LoginsSaturated, MalformedRequest, BodyTooLarge, DatabaseUnavailable),
 )
 async def register_user(command: RegisterUser, chat: Chat) -> RegisteredUser:
     """Registers a user. Public: no token is needed."""
@@ -28,7 +30,7 @@ async def register_user(command: RegisterUser, chat: Chat) -> RegisteredUser:
 @router.get(
     "/me",
     summary="Your own profile",
-    responses=problems(Unauthenticated, InsufficientScope, commands.UserNotFound, DatabaseUnavailable),
+    responses=problems(*REFUSALS, Overloaded, commands.UserNotFound, DatabaseUnavailable),
 )
 async def get_profile(caller: Caller, chat: Chat) -> RegisteredUser:
     """The caller's profile."""
@@ -39,8 +41,8 @@ async def get_profile(caller: Caller, chat: Chat) -> RegisteredUser:
     "/me",
     summary="Change your own profile",
     responses=problems(
-        Unauthenticated,
-        InsufficientScope,
+        *REFUSALS,
+        Overloaded,
         commands.UserNotFound,
         MalformedRequest,
         BodyTooLarge,

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from joserfc.jwk import KeySet
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
 from stream_apps.delivery import health, routes, stream_routes
@@ -22,7 +22,6 @@ from stream_apps.delivery.live.hub import Hub, RedisAddress
 from stream_apps.delivery.live.session import SessionParts
 from stream_apps.delivery.live.streams import Streams
 from stream_apps.delivery.reads import Reads
-from stream_apps.delivery.security import read_public_keys
 from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 from stream_apps.delivery.tables import Tables
@@ -39,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     parts = _Parts(
         settings=settings,
         registry=registry,
-        keys=read_public_keys(settings.jwks_file),
+        keys=KeyFile(settings.jwks_file),
         read_metrics=ReadMetrics(registry),
         stream_metrics=StreamMetrics(registry),
     )
@@ -88,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
 class _Parts:
     settings: Settings
     registry: CollectorRegistry
-    keys: KeySet
+    keys: KeyFile
     read_metrics: ReadMetrics
     stream_metrics: StreamMetrics
 

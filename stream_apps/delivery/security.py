@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
-from joserfc.jwk import KeySet
 
 from schemas.problems import ProblemError
-from schemas.tokens import InvalidToken, Principal, bearer_token
+from schemas.tokens import CHAT, InvalidToken, Principal, bearer_token
 from stream_apps.delivery.state import State
 
 
@@ -34,13 +31,8 @@ class InsufficientScope(ProblemError):
         super().__init__(f"This call needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
 
 
-def read_public_keys(path: Path) -> KeySet:
-    """The JWK set in a file (RFC 7517). Raises OSError, ValueError."""
-    return KeySet.import_key_set(json.loads(path.read_text()))
-
-
 async def get_principal(request: Request) -> Principal:
-    """The caller, by its bearer token (RFC 6750), with the scope `chat`."""
+    """The user who calls, by its bearer token (RFC 6750), with the scope `chat`."""
     token = bearer_token(request.headers.get("authorization"))
     if token is None:
         raise Unauthenticated("Send an access token: Authorization: Bearer … (from POST /oauth/token).")
@@ -49,8 +41,8 @@ async def get_principal(request: Request) -> Principal:
         principal = state.verifier.verify(token)
     except InvalidToken as error:
         raise Unauthenticated(str(error), error="invalid_token") from error
-    if "chat" not in principal.scopes:
-        raise InsufficientScope("chat")
+    if CHAT not in principal.scopes or not principal.user_id:
+        raise InsufficientScope(CHAT)
     return principal
 
 

@@ -21,8 +21,9 @@ from ingest_api.app import create_app
 from ingest_api.group_commit import Connect
 from ingest_api.log_writer import LogWriter
 from ingest_api.settings import Settings
-from ingest_api.signing_keys import make_signing_keys, read_key_set
+from ingest_api.signing_keys import make_signing_keys
 from ingest_api.telemetry import WriterMetrics
+from schemas.key_files import read_key_set
 from schemas.tokens import ALGORITHM, AUDIENCE
 from tests.chat_client import User
 from tests.integration.servers import Server, login

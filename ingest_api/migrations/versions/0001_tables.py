@@ -17,7 +17,8 @@ CREATE TABLE users (
 );
 
 CREATE TABLE oauth_clients (
-    client_id text PRIMARY KEY,
+    -- Never a UUID: the subject of a token is a user's id or a client's, and must not be mistaken.
+    client_id text PRIMARY KEY CONSTRAINT oauth_clients_client_id CHECK (client_id !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-'),
     client_name text NOT NULL,
     client_secret_hash text,
     grant_types text[] NOT NULL,
@@ -25,15 +26,23 @@ CREATE TABLE oauth_clients (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
-CREATE TABLE refresh_tokens (
-    token_hash bytea PRIMARY KEY,
-    family_id uuid NOT NULL,
+-- A login, and what came of it. Every refresh token belongs to one; whoever takes one out holds this row locked.
+CREATE TABLE refresh_token_families (
+    family_id uuid PRIMARY KEY,
     user_id uuid NOT NULL REFERENCES users,
-    client_id text NOT NULL REFERENCES oauth_clients,
+    client_id text NOT NULL REFERENCES oauth_clients ON DELETE CASCADE,
     scopes text[] NOT NULL,
     expires_at timestamptz NOT NULL,
-    used_at timestamptz,
     revoked_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX ix_refresh_token_families_user_id ON refresh_token_families (user_id);
+CREATE INDEX ix_refresh_token_families_client_id ON refresh_token_families (client_id);
+
+CREATE TABLE refresh_tokens (
+    token_hash bytea PRIMARY KEY,
+    family_id uuid NOT NULL REFERENCES refresh_token_families ON DELETE CASCADE,
+    used_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX ix_refresh_tokens_family_id ON refresh_tokens (family_id);
@@ -109,7 +118,7 @@ CREATE TABLE cdc_heartbeat (
 );
 
 INSERT INTO oauth_clients (client_id, client_name, grant_types, scopes)
-VALUES ('chat4all', 'Chat4All''s own clients', '{password}', '{chat}');
+VALUES ('chat4all', 'Chat4All''s own clients', '{password,refresh_token}', '{chat}');
 """
 
 
@@ -120,5 +129,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         "DROP TABLE cdc_heartbeat, audit_log, outbox, receipts, conversation_log, participants, conversations,"
-        " refresh_tokens, oauth_clients, users"
+        " refresh_tokens, refresh_token_families, oauth_clients, users"
     )

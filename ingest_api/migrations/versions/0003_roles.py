@@ -28,11 +28,17 @@ GRANT USAGE ON SCHEMA public TO chat_api, chat_reader, chat_cdc;
 
 -- The log is append-only: nobody but the owner may change or remove an entry.
 GRANT SELECT, INSERT ON users, conversations, participants, conversation_log TO chat_api;
+-- Clients are registered by the owner (python -m ingest_api.oauth_clients).
 GRANT SELECT ON oauth_clients TO chat_api;
 GRANT UPDATE (last_seq, title) ON conversations TO chat_api;
 GRANT UPDATE (role, joined_seq, left_seq) ON participants TO chat_api;
 GRANT UPDATE (display_name) ON users TO chat_api;
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq) ON receipts TO chat_api;
+-- A refresh token is used once, a family is revoked once; a family that has expired is removed with its tokens.
+GRANT SELECT, INSERT, DELETE ON refresh_token_families TO chat_api;
+GRANT UPDATE (revoked_at) ON refresh_token_families TO chat_api;
+GRANT SELECT, INSERT ON refresh_tokens TO chat_api;
+GRANT UPDATE (used_at) ON refresh_tokens TO chat_api;
 GRANT SELECT, INSERT, DELETE ON outbox TO chat_api;
 
 GRANT SELECT ON conversations, participants, conversation_log, receipts TO chat_reader;

@@ -14,7 +14,8 @@ from fastapi import FastAPI
 
 from ingest_api.app import create_app
 from ingest_api.settings import Settings
-from ingest_api.signing_keys import make_signing_keys, read_key_set
+from ingest_api.signing_keys import make_signing_keys
+from schemas.key_files import read_key_set
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_openapi_gives_every_body_an_example_and_every_operation_a_summary(app: 
 PUBLIC = {
     ("post", "/v1/users"),
     ("post", "/oauth/token"),
+    ("post", "/oauth/revoke"),
     ("get", "/.well-known/jwks.json"),
     ("get", "/.well-known/oauth-authorization-server"),
     ("get", "/healthz"),

@@ -56,6 +56,7 @@ def test_a_token_of_ours_speaks_for_its_subject(key: ECKey) -> None:
         {"iss": "https://elsewhere.example"},
         {"aud": "another"},
         {"sub": "alice"},
+        {"sub": "alice", "client_id": None},
         {"sub": None},
         {"exp": None},
         {"exp": True},
