@@ -12,12 +12,18 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from psycopg.rows import TupleRow
 
 from ingest_api import health
+from ingest_api.admission.address_gate import AddressGate
+from ingest_api.admission.doors import open_doors
+from ingest_api.admission.gate import Gate
+from ingest_api.admission.ladder import Overloaded
 from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import create_engine
-from ingest_api.errors import register_error_handlers
+from ingest_api.errors import problems, register_error_handlers
+from ingest_api.limits.limiter import RateLimited
 from ingest_api.log_writer import LogWriter
 from ingest_api.messages.routes import router as messages_router
 from ingest_api.middleware import BodyLimit, RequestMetrics
+from ingest_api.request_context import RequestContexts
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
 from ingest_api.security.routes import router as security_router
@@ -35,14 +41,18 @@ def create_app(settings: Settings) -> FastAPI:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
 
+    doors = open_doors(settings, registry)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor:
-            app.state.chat = _assemble(settings, registry, executor)
+            app.state.chat = _assemble(settings, registry, executor, doors.gate)
             app.state.chat.writer.start()
+            doors.start(lambda: app.state.chat.writer.queue_share)
             try:
                 yield
             finally:
+                await doors.close()
                 await app.state.chat.writer.close()
                 await app.state.chat.engine.dispose()
 
@@ -55,16 +65,20 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     # The last one added is the first one called.
+    app.state.gate = doors.gate
+    app.add_middleware(AddressGate, gate=doors.gate, trusted=settings.trusted_proxies)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
+    app.add_middleware(RequestContexts, gate=doors.gate, log_every=settings.log_every_request)
     register_error_handlers(app)
     # Routes are tried in this order: the busiest first.
-    for router in (messages_router, conversations_router, users_router, security_router, health.router):
-        app.include_router(router)
+    for router in (messages_router, conversations_router, users_router, security_router):
+        app.include_router(router, responses=problems(RateLimited, Overloaded))
+    app.include_router(health.router)
     return app
 
 
-def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor) -> State:
+def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor, gate: Gate) -> State:
     engine = create_engine(settings)
     keys = read_key_set(settings.signing_key_file)
     passwords = Passwords(executor)
@@ -88,4 +102,5 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
         keys=keys,
         registry=registry,
         issuer=settings.issuer,
+        gate=gate,
     )

@@ -7,7 +7,8 @@ field by field took about a fifth of the time that the API spends on a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from inspect import signature
 from typing import Any, get_type_hints
 from uuid import UUID
@@ -18,6 +19,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingest_api.admission.gate import Pass
+from ingest_api.admission.model import RequestClass
 from ingest_api.security.principals import get_principal
 
 
@@ -32,6 +35,7 @@ class CommandRoute(APIRoute):
         validator: TypeAdapter[BaseModel] = TypeAdapter(hints["command"])
         needs_caller = "caller" in names
         endpoint, status_code = self.endpoint, self.status_code or 200
+        request_class = class_of(self.path, self.methods or set())
         others = names & {"request", "response"}
 
         async def handle(request: Request) -> Response:
@@ -46,14 +50,38 @@ class CommandRoute(APIRoute):
                 raise RequestValidationError(
                     [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
                 ) from error
+            passed = Pass()
+            if needs_caller:
+                passed = await arguments["chat"].gate.admit(
+                    request_class, arguments["caller"].user_id, sends_of(request_class, arguments)
+                )
             answer = Response(status_code=status_code, media_type="application/json")
             arguments |= {name: {"request": request, "response": answer}[name] for name in others}
             result: BaseModel = await endpoint(**arguments)
             answer.body = result.model_dump_json().encode()
             answer.headers["content-length"] = str(len(answer.body))
+            if passed.standing is not None:
+                arguments["chat"].gate.settle(passed, answer)
             return answer
 
         return handle
+
+
+def class_of(path: str, methods: Collection[str]) -> RequestClass:
+    """What admission takes the commands of a route for."""
+    if path.endswith("/messages/batch"):
+        return RequestClass.BATCH
+    is_send = path.endswith("/messages") and "POST" in methods
+    return RequestClass.SEND if is_send else RequestClass.COMMAND
+
+
+def sends_of(request_class: RequestClass, arguments: Mapping[str, Any]) -> Mapping[str, int] | None:
+    """How many messages a command sends to which conversation; None when it is not about sending."""
+    if request_class is RequestClass.SEND:
+        return {str(arguments["conversation_id"]): 1}
+    if request_class is RequestClass.BATCH:
+        return Counter(str(message.conversation_id) for message in arguments["command"].messages)
+    return None
 
 
 def _read_id(request: Request, name: str) -> UUID:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ingest_api.logs import current_request
 from schemas.problems import MEDIA_TYPE, Problem, ProblemError
 
 logger = logging.getLogger(__name__)
@@ -103,4 +104,7 @@ def register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def answer_unexpected(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
-        return problem_response(ProblemError("Something went wrong on our side; the operator's log says what."))
+        context = current_request.get()
+        headers = {} if context is None else {"X-Request-ID": context.request_id}  # here no middleware adds it
+        detail = "Something went wrong on our side; the operator's log says what."
+        return problem_response(ProblemError(detail, headers=headers))

@@ -165,6 +165,11 @@ class LogWriter:
             for _ in range(self._connections)
         ]
 
+    @property
+    def queue_share(self) -> float:
+        """How full the queue is: 0 to 1."""
+        return self._queue.qsize() / self._queue.maxsize
+
     async def append(self, entry: NewEntry) -> Appended:
         """Where the entry stands now that it is committed. Raises ConversationNotFound, EventIdTaken, UnknownReply;
         WriterSaturated and DatabaseUnavailable when it was not stored; OutcomeUnknown when it may have been."""

@@ -10,6 +10,7 @@ from joserfc.jwk import KeySet
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest_api.admission.gate import Gate
 from ingest_api.log_writer import LogWriter
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
@@ -28,6 +29,7 @@ class State:
     keys: KeySet
     registry: CollectorRegistry
     issuer: str
+    gate: Gate
 
 
 async def get_state(request: Request) -> State:

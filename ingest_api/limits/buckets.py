@@ -1,0 +1,96 @@
+"""Buckets: the arithmetic of one rate limit in this process, without I/O. A hit fills the bucket of its subject (a
+user, a conversation, an address) a little, time empties it, and what does not fit is refused.
+
+This is the generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time at which it will be empty.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ingest_api.limits.quotas import Quota
+
+UNSHARED_SHARE = 8
+"""This process may admit one eighth of a quota for a subject before the other processes know of it."""
+
+
+class Standing(NamedTuple):
+    """How a subject stands after a request, as RateLimit headers tell it. `wait_seconds` is 0 when it was admitted."""
+
+    quota: Quota
+    remaining: int
+    reset_seconds: int
+    wait_seconds: float
+
+
+@dataclass(slots=True)
+class Bucket:
+    """`empty_at` in seconds of the clock. `unshared` hits are not yet in the table that the processes share."""
+
+    empty_at: float = 0.0
+    unshared: int = 0
+
+
+@dataclass(slots=True)
+class Limit:
+    """One rule and the buckets of everyone whom it holds for."""
+
+    name: str
+    quota: Quota
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    seconds_per_hit: float = field(init=False)
+    max_unshared: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds_per_hit = self.quota.seconds / self.quota.hits
+        self.max_unshared = max(1, self.quota.hits // UNSHARED_SHARE)
+
+    def is_doubtful(self, subject: str, hits: int, now: float) -> bool:
+        """Whether what other processes admitted might matter: the bucket is half full, or this process would admit
+        more than its share without telling."""
+        bucket = self.buckets.get(subject)
+        if bucket is None:
+            return hits > self.max_unshared
+        return (
+            bucket.unshared + hits > self.max_unshared
+            or bucket.empty_at - now + hits * self.seconds_per_hit > self.quota.seconds / 2
+        )
+
+    def stand(self, subject: str, hits: int, now: float) -> Standing:
+        """How the subject would stand after so many hits more; nothing is counted."""
+        bucket = self.buckets.get(subject)
+        level = max(0.0, bucket.empty_at - now) if bucket is not None else 0.0
+        after = level + hits * self.seconds_per_hit
+        excess = after - self.quota.seconds
+        if excess > 1e-6:
+            after = level
+        free = max(0, int((self.quota.seconds - after) / self.seconds_per_hit + 1e-6))
+        return Standing(self.quota, free, math.ceil(after), excess if excess > 1e-6 else 0.0)
+
+    def count(self, subject: str, hits: int, now: float) -> None:
+        """Counts hits that were admitted."""
+        bucket = self.buckets.get(subject)
+        if bucket is None:
+            bucket = self.buckets[subject] = Bucket()
+        bucket.empty_at = max(now, bucket.empty_at) + hits * self.seconds_per_hit
+        bucket.unshared += hits
+
+    def learn(self, subject: str, level: float, now: float) -> None:
+        """The shared bucket takes `level` seconds to empty, what this process has told it included."""
+        bucket = self.buckets.setdefault(subject, Bucket())
+        # Redis may have forgotten what we remember, so the fuller of the two counts.
+        bucket.empty_at = max(bucket.empty_at, now + level + bucket.unshared * self.seconds_per_hit)
+
+    def untell(self, subject: str, hits: int) -> None:
+        """These hits did not reach the shared bucket (or nobody knows whether they did: then they count twice)."""
+        bucket = self.buckets.get(subject)
+        if bucket is not None:
+            bucket.unshared += hits
+
+    def forget_empty(self, now: float) -> None:
+        """Drops the buckets that have run empty: they limit nobody."""
+        empty = [subject for subject, bucket in self.buckets.items() if bucket.empty_at <= now]
+        for subject in empty:
+            del self.buckets[subject]
