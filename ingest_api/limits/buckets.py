@@ -27,13 +27,15 @@ class Standing(NamedTuple):
 
 @dataclass(slots=True)
 class Bucket:
-    """`empty_at` in seconds of the clock. `unshared` hits are not yet in the table that the processes share."""
+    """`empty_at` in seconds of the clock. `unshared` hits are not yet in the bucket that the processes share;
+    `telling` are on their way to it."""
 
     empty_at: float = 0.0
     unshared: int = 0
+    telling: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Limit:
     """One rule and the buckets of everyone whom it holds for."""
 
@@ -54,7 +56,7 @@ class Limit:
         if bucket is None:
             return hits > self.max_unshared
         return (
-            bucket.unshared + hits > self.max_unshared
+            bucket.unshared + bucket.telling + hits > self.max_unshared
             or bucket.empty_at - now + hits * self.seconds_per_hit > self.quota.seconds / 2
         )
 
@@ -77,17 +79,24 @@ class Limit:
         bucket.empty_at = max(now, bucket.empty_at) + hits * self.seconds_per_hit
         bucket.unshared += hits
 
-    def learn(self, subject: str, level: float, now: float) -> None:
-        """The shared bucket takes `level` seconds to empty, what this process has told it included."""
-        bucket = self.buckets.setdefault(subject, Bucket())
-        # Redis may have forgotten what we remember, so the fuller of the two counts.
-        bucket.empty_at = max(bucket.empty_at, now + level + bucket.unshared * self.seconds_per_hit)
-
-    def untell(self, subject: str, hits: int) -> None:
-        """These hits did not reach the shared bucket (or nobody knows whether they did: then they count twice)."""
+    def tell(self, subject: str) -> float:
+        """Takes what is unshared on its way: seconds of draining for the shared bucket."""
         bucket = self.buckets.get(subject)
-        if bucket is not None:
-            bucket.unshared += hits
+        if bucket is None:
+            return 0.0
+        bucket.telling, bucket.unshared = bucket.unshared, 0
+        return bucket.telling * self.seconds_per_hit
+
+    def learn(self, subject: str, level: float | None, now: float) -> None:
+        """The shared bucket takes `level` seconds to empty, what it was told included. None: it was not told (or
+        nobody knows whether it was; then those hits count twice)."""
+        bucket = self.buckets.setdefault(subject, Bucket())
+        if level is None:
+            bucket.unshared += bucket.telling
+        else:
+            # Redis may have forgotten what we remember, so the fuller of the two counts.
+            bucket.empty_at = max(bucket.empty_at, now + level + bucket.unshared * self.seconds_per_hit)
+        bucket.telling = 0
 
     def forget_empty(self, now: float) -> None:
         """Drops the buckets that have run empty: they limit nobody."""

@@ -1,7 +1,8 @@
 """The rate limiter: decides in this process, and asks the shared buckets only when they could change the answer.
 
 The guarantee: while Redis answers, N processes together admit at most a quota and (N - 1) eighths of it; while it does
-not, each process admits at most a quota. A request far below its limits costs no round trip.
+not, each process admits at most a quota. A request far below its limits costs no round trip. (What is only checked
+is counted when its request has succeeded, so requests in flight at the same moment come on top.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from ingest_api.limits.shared import Addition, SharedBuckets
 from schemas.problems import ProblemError
 
 SHARING_CHUNK = 500
-_ASK_AGAIN = 3
 
 
 class RateLimited(ProblemError):
@@ -34,6 +34,11 @@ class Spend(NamedTuple):
     is_checked_only: bool = False
 
 
+class _Waiting(NamedTuple):
+    spends: Sequence[Spend]
+    answer: asyncio.Future[Standing | None]
+
+
 class RateLimiter:
     """Limits of this process, shared with the others in the background and where it matters."""
 
@@ -49,6 +54,9 @@ class RateLimiter:
         self._shared = shared
         self._share_seconds = share_seconds
         self._clock = clock
+        self._waiting: list[_Waiting] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._exchanging = asyncio.Lock()
 
     async def admit(self, spends: Sequence[Spend]) -> Standing | None:
         """Counts what is spent, all or nothing. The standing is that of the limit with the least left. Raises
@@ -56,9 +64,16 @@ class RateLimiter:
         now = self._clock()
         for limit, subject, hits, _ in spends:
             if limit.is_doubtful(subject, hits, now):
-                await self._ask(spends)
-                now = self._clock()
                 break
+        else:
+            return self._decide(spends, now)
+        waiting = _Waiting(spends, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._answer_waiting())
+        return await waiting.answer
+
+    def _decide(self, spends: Sequence[Spend], now: float) -> Standing | None:
         tightest: Standing | None = None
         for limit, subject, hits, _ in spends:
             standing = limit.stand(subject, hits, now)
@@ -97,42 +112,41 @@ class RateLimiter:
             await asyncio.sleep(self._share_seconds)
             await self.share()
 
-    async def _ask(self, spends: Sequence[Spend]) -> None:
-        """Brings the buckets of a request up to date. While requests at once take the share that may be unshared, it
-        asks again."""
-        for _ in range(_ASK_AGAIN):
-            if not await self._exchange([(spend.limit, spend.subject) for spend in spends]):
-                return
-            if all(
-                bucket.unshared + spend.hits <= spend.limit.max_unshared
-                for spend in spends
-                if (bucket := spend.limit.buckets.get(spend.subject)) is not None
-            ):
-                return
+    async def _answer_waiting(self) -> None:
+        """Asks the shared buckets for all requests that wait, in one call; while it is under way the next gather."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            subjects = list(dict.fromkeys((spend.limit, spend.subject) for one in batch for spend in one.spends))
+            is_known = await self._exchange(subjects)
+            now = self._clock()
+            for waiting in batch:
+                if waiting.answer.done():  # the request was cancelled
+                    continue
+                if is_known and _has_used_its_share(waiting.spends):
+                    self._waiting.append(waiting)
+                    continue
+                try:
+                    waiting.answer.set_result(self._decide(waiting.spends, now))
+                except RateLimited as error:
+                    waiting.answer.set_exception(error)
 
     async def _exchange(self, subjects: Sequence[tuple[Limit, str]], *, is_probe: bool = False) -> bool:
-        told: list[int] = []
-        for limit, subject in subjects:
-            bucket = limit.buckets.get(subject)
-            told.append(bucket.unshared if bucket is not None else 0)
-            if bucket is not None:
-                bucket.unshared = 0  # on its way: another exchange of this moment must not tell it twice
-        levels = await self._shared.add(
-            [
-                Addition(limit.name, subject, hits * limit.seconds_per_hit)
-                for (limit, subject), hits in zip(subjects, told, strict=True)
-            ],
-            is_probe=is_probe,
-        )
-        now = self._clock()
-        if levels is None:
-            for (limit, subject), hits in zip(subjects, told, strict=True):
-                if hits:
-                    limit.untell(subject, hits)
-            return False
-        for (limit, subject), level in zip(subjects, levels, strict=True):
-            limit.learn(subject, level, now)
-        return True
+        async with self._exchanging:
+            additions = [Addition(limit.name, subject, limit.tell(subject)) for limit, subject in subjects]
+            levels = await self._shared.add(additions, is_probe=is_probe)
+            now = self._clock()
+            for number, (limit, subject) in enumerate(subjects):
+                limit.learn(subject, None if levels is None else levels[number], now)
+            return levels is not None
+
+
+def _has_used_its_share(spends: Sequence[Spend]) -> bool:
+    """Whether others must be told first of what was admitted since they last were."""
+    for limit, subject, hits, _ in spends:
+        bucket = limit.buckets.get(subject)
+        if bucket is not None and bucket.unshared and bucket.unshared + hits > limit.max_unshared:
+            return True
+    return False
 
 
 def refusal(limit: Limit, standing: Standing) -> RateLimited:

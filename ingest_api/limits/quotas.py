@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
+from pydantic_settings import NoDecode
 
 _QUOTA = re.compile(r"(\d{1,9})/(\d{1,6})s")
 
@@ -37,5 +38,5 @@ def _read(value: Any) -> Any:
     return parse_quota(value) if isinstance(value, str) else value
 
 
-QuotaSetting = Annotated[Quota, BeforeValidator(_read), PlainSerializer(str)]
+QuotaSetting = Annotated[Quota, NoDecode, BeforeValidator(_read), PlainSerializer(str)]
 """A quota as a setting."""
