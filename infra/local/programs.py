@@ -12,7 +12,7 @@ from infra.local.config import StackConfig
 from infra.local.ports import HOST
 from infra.local.secrets import Secrets, write_private
 
-LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping +client|setinfo"
+LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping"
 """What the API's user may do in Redis: run its script on its own keys."""
 
 GENEROUS_LIMITS = {
