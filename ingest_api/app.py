@@ -22,7 +22,7 @@ from ingest_api.errors import problems, register_error_handlers
 from ingest_api.limits.limiter import RateLimited
 from ingest_api.log_writer import LogWriter
 from ingest_api.messages.routes import router as messages_router
-from ingest_api.middleware import BodyLimit, RequestMetrics
+from ingest_api.middleware import BodyLimit
 from ingest_api.request_context import RequestContexts
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.passwords import Passwords
@@ -68,8 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.gate = doors.gate
     app.add_middleware(AddressGate, gate=doors.gate, trusted=settings.trusted_proxies)
     app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
-    app.add_middleware(RequestContexts, gate=doors.gate, log_every=settings.log_every_request)
+    app.add_middleware(
+        RequestContexts, gate=doors.gate, metrics=HttpMetrics(registry), log_every=settings.log_every_request
+    )
     register_error_handlers(app)
     # Routes are tried in this order: the busiest first.
     for router in (messages_router, conversations_router, users_router, security_router):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,13 +26,17 @@ class AddressGate:
         self._gate = gate
         self._trusted = trusted
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "POST":
             request_class = LIMITED_PATHS.get(scope["path"])
             if request_class is not None:
-                try:
-                    await self._gate.admit_address(request_class, client_address(scope, self._trusted))
-                except ProblemError as error:
-                    await problem_response(error)(scope, receive, send)
-                    return
+                return self._admit(request_class, scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _admit(self, request_class: RequestClass, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._gate.admit_address(request_class, client_address(scope, self._trusted))
+        except ProblemError as error:
+            await problem_response(error)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
