@@ -78,9 +78,9 @@ def class_of(path: str, methods: Collection[str]) -> RequestClass:
 def sends_of(request_class: RequestClass, arguments: Mapping[str, Any]) -> Mapping[str, int] | None:
     """How many messages a command sends to which conversation; None when it is not about sending."""
     if request_class is RequestClass.SEND:
-        return {str(arguments["conversation_id"]): 1}
+        return {arguments["conversation_id"].hex: 1}
     if request_class is RequestClass.BATCH:
-        return Counter(str(message.conversation_id) for message in arguments["command"].messages)
+        return Counter(message.conversation_id.hex for message in arguments["command"].messages)
     return None
 
 

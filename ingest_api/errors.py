@@ -105,6 +105,6 @@ def register_error_handlers(app: FastAPI) -> None:
     async def answer_unexpected(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
         context = current_request.get()
-        headers = {} if context is None else {"X-Request-ID": context.request_id}  # here no middleware adds it
+        headers = {} if context is None else {"X-Request-ID": context.request_id.decode()}  # here no middleware adds it
         detail = "Something went wrong on our side; the operator's log says what."
         return problem_response(ProblemError(detail, headers=headers))

@@ -12,8 +12,8 @@ from pythonjsonlogger.json import JsonFormatter
 class RequestContext(NamedTuple):
     """The request that a task works on."""
 
-    request_id: str
-    trace_id: str
+    request_id: bytes
+    traceparent: str
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
@@ -25,7 +25,7 @@ class _Context(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         context = current_request.get()
         if context is not None:
-            record.request_id, record.trace_id = context
+            record.request_id, record.trace_id = context.request_id.decode(), context.traceparent[3:35]
         return True
 
 

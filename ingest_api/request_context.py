@@ -77,8 +77,7 @@ def _identify(scope: Scope) -> bytes:
         if traceparent is not None:
             headers = [item for item in headers if item[0] != b"traceparent"]
         scope["headers"] = [*headers, (b"traceparent", trace.encode())]
-    trace_id = trace[3:35]
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-        request_id = trace_id.encode()
-    current_request.set(RequestContext(request_id.decode(), trace_id))
+        request_id = trace[3:35].encode()
+    current_request.set(RequestContext(request_id, trace))
     return bytes(request_id)

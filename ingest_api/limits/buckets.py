@@ -19,7 +19,7 @@ UNSHARED_SHARE = 8
 class Standing(NamedTuple):
     """How a subject stands after a request, as RateLimit headers tell it. `wait_seconds` is 0 when it was admitted."""
 
-    quota: Quota
+    limit: Limit
     remaining: int
     reset_seconds: int
     wait_seconds: float
@@ -44,10 +44,15 @@ class Limit:
     buckets: dict[str, Bucket] = field(default_factory=dict)
     seconds_per_hit: float = field(init=False)
     max_unshared: int = field(init=False)
+    half_seconds: float = field(init=False)
+    policy_headers: tuple[tuple[bytes, bytes], tuple[bytes, bytes]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.seconds_per_hit = self.quota.seconds / self.quota.hits
         self.max_unshared = max(1, self.quota.hits // UNSHARED_SHARE)
+        self.half_seconds = self.quota.seconds / 2
+        policy = b"%d;w=%d" % (self.quota.hits, self.quota.seconds)
+        self.policy_headers = ((b"ratelimit-policy", policy), (b"ratelimit-limit", b"%d" % self.quota.hits))
 
     def is_doubtful(self, subject: str, hits: int, now: float) -> bool:
         """Whether what other processes admitted might matter: the bucket is half full, or this process would admit
@@ -57,7 +62,7 @@ class Limit:
             return hits > self.max_unshared
         return (
             bucket.unshared + bucket.telling + hits > self.max_unshared
-            or bucket.empty_at - now + hits * self.seconds_per_hit > self.quota.seconds / 2
+            or bucket.empty_at - now + hits * self.seconds_per_hit > self.half_seconds
         )
 
     def stand(self, subject: str, hits: int, now: float) -> Standing:
@@ -69,14 +74,15 @@ class Limit:
         if excess > 1e-6:
             after = level
         free = max(0, int((self.quota.seconds - after) / self.seconds_per_hit + 1e-6))
-        return Standing(self.quota, free, math.ceil(after), excess if excess > 1e-6 else 0.0)
+        return Standing(self, free, math.ceil(after), excess if excess > 1e-6 else 0.0)
 
     def count(self, subject: str, hits: int, now: float) -> None:
         """Counts hits that were admitted."""
         bucket = self.buckets.get(subject)
         if bucket is None:
             bucket = self.buckets[subject] = Bucket()
-        bucket.empty_at = max(now, bucket.empty_at) + hits * self.seconds_per_hit
+        start = bucket.empty_at
+        bucket.empty_at = (start if start > now else now) + hits * self.seconds_per_hit
         bucket.unshared += hits
 
     def tell(self, subject: str) -> float:

@@ -59,14 +59,18 @@ class RateLimiter:
         self._exchanging = asyncio.Lock()
 
     async def admit(self, spends: Sequence[Spend]) -> Standing | None:
-        """Counts what is spent, all or nothing. The standing is that of the limit with the least left. Raises
-        RateLimited."""
+        """Counts what is spent, all or nothing. The standing is that of the limit with the least left (of the first one
+        while all are far from used up). Raises RateLimited."""
         now = self._clock()
         for limit, subject, hits, _ in spends:
             if limit.is_doubtful(subject, hits, now):
                 break
         else:
-            return self._decide(spends, now)
+            for limit, subject, hits, is_checked_only in spends:
+                if not is_checked_only:
+                    limit.count(subject, hits, now)
+            first = spends[0]
+            return first.limit.stand(first.subject, first.hits if first.is_checked_only else 0, now)
         waiting = _Waiting(spends, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._asking is None or self._asking.done():
@@ -153,7 +157,7 @@ def refusal(limit: Limit, standing: Standing) -> RateLimited:
     """The error that says when to come back."""
     seconds = max(1, int(-(-standing.wait_seconds // 1)))
     return RateLimited(
-        f"The limit {limit.name} of {standing.quota} is used up; go on in {seconds} s.",
+        f"The limit {limit.name} of {limit.quota} is used up; go on in {seconds} s.",
         headers={"Retry-After": str(seconds), **headers_of(standing)},
         limit=limit.name,
     )
@@ -161,10 +165,8 @@ def refusal(limit: Limit, standing: Standing) -> RateLimited:
 
 def raw_headers_of(standing: Standing) -> list[tuple[bytes, bytes]]:
     """The same as ASGI takes them, on the shortest way."""
-    quota = standing.quota
     return [
-        (b"ratelimit-policy", b"%d;w=%d" % (quota.hits, quota.seconds)),
-        (b"ratelimit-limit", b"%d" % quota.hits),
+        *standing.limit.policy_headers,
         (b"ratelimit-remaining", b"%d" % standing.remaining),
         (b"ratelimit-reset", b"%d" % standing.reset_seconds),
     ]
@@ -172,7 +174,7 @@ def raw_headers_of(standing: Standing) -> list[tuple[bytes, bytes]]:
 
 def headers_of(standing: Standing) -> dict[str, str]:
     """The fields of draft-ietf-httpapi-ratelimit-headers (its draft 06 names them one by one)."""
-    quota = standing.quota
+    quota = standing.limit.quota
     return {
         "RateLimit-Policy": f"{quota.hits};w={quota.seconds}",
         "RateLimit-Limit": str(quota.hits),
