@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from ingest_api.app import create_app
+from ingest_api.logs import configure_logging
 from ingest_api.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which closes its port and waits for the requests in flight; those that still come over connections
+    that are open are refused (503, `Connection: close`)."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.gate.close()
+        await super().shutdown(sockets)
 
 
 def main() -> None:
@@ -16,15 +31,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ingest_api",
         description=__doc__,
-        epilog="Settings are environment variables named CHAT4ALL_…; docs/operations.md lists them.",
+        epilog="Settings are environment variables named CHAT4ALL_…; docs/settings.md lists them.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on [%(default)s]")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("authlib").setLevel(logging.INFO)  # at DEBUG it would log tokens
-    uvicorn.run(
-        create_app(Settings()),
+    settings = Settings()
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
@@ -33,8 +49,9 @@ def main() -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+    Server(config, app).run()
 
 
 if __name__ == "__main__":

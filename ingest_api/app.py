@@ -13,6 +13,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from psycopg.rows import TupleRow
 
 from ingest_api import health
+from ingest_api.admission.address_gate import AddressGate
+from ingest_api.admission.doors import open_doors
+from ingest_api.admission.gate import Gate
+from ingest_api.admission.turns import TurnMetrics, Turns
 from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import create_engine
 from ingest_api.dispatch import CommandDispatch
@@ -21,9 +25,10 @@ from ingest_api.group_commit import GroupCommit, Limits
 from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
 from ingest_api.messages.routes import batch_router
 from ingest_api.messages.routes import router as messages_router
-from ingest_api.middleware import BodyLimit, RequestMetrics
+from ingest_api.middleware import BodyLimit
 from ingest_api.receipts.commands import ADVANCE_RECEIPTS
 from ingest_api.receipts.routes import router as receipts_router
+from ingest_api.request_context import RequestContexts
 from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.declarations import check_declarations
@@ -35,7 +40,6 @@ from ingest_api.security.routes import router as security_router
 from ingest_api.settings import Settings
 from ingest_api.state import State
 from ingest_api.telemetry import HttpMetrics, WriterMetrics
-from ingest_api.turns import TurnMetrics, Turns
 from ingest_api.users.routes import router as users_router
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
@@ -61,17 +65,22 @@ def create_app(settings: Settings) -> FastAPI:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
 
+    doors = open_doors(settings, registry)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor:
-            app.state.chat = _assemble(settings, registry, executor)
-            chat = app.state.chat
-            for writer in (chat.writer, chat.changes, chat.receipts):
+            chat = _assemble(settings, registry, executor, doors.gate)
+            app.state.chat = chat
+            writers = (chat.writer, chat.changes, chat.receipts)
+            for writer in writers:
                 writer.start()
+            doors.start(lambda: max(writer.queue_share for writer in writers))
             try:
                 yield
             finally:
-                for writer in (chat.writer, chat.changes, chat.receipts):
+                await doors.close()
+                for writer in writers:
                     await writer.close()
                 await chat.authenticator.close()
                 await chat.engine.dispose()
@@ -95,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router,
     )
     # The last one added is the first one called.
+    app.state.gate = doors.gate
     app.add_middleware(
         CommandDispatch,
         routes=[route for router in routers for route in router.routes],
@@ -105,8 +115,11 @@ def create_app(settings: Settings) -> FastAPI:
             metrics=TurnMetrics(registry),
         ),
     )
+    app.add_middleware(AddressGate, gate=doors.gate, trusted=settings.trusted_proxies)
     app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
+    app.add_middleware(
+        RequestContexts, gate=doors.gate, metrics=HttpMetrics(registry), log_every=settings.log_every_request
+    )
     app.add_middleware(SecurityHeaders)
     register_error_handlers(app)
     check_declarations(routers, PUBLIC_ROUTES)
@@ -115,7 +128,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor) -> State:
+def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor, gate: Gate) -> State:
     engine = create_engine(settings)
     keys = KeyFile(settings.signing_key_file)
     passwords = Passwords(executor, queue_size=settings.password_queue_size)
@@ -152,4 +165,5 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
         keys=keys,
         registry=registry,
         issuer=settings.issuer,
+        gate=gate,
     )

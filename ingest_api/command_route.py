@@ -7,7 +7,8 @@ field by field took about a fifth of the time that the API spends on a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from inspect import signature
 from typing import Any, get_type_hints
 from uuid import UUID
@@ -18,9 +19,27 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingest_api.admission.gate import Pass
+from ingest_api.admission.model import RequestClass
+from ingest_api.admission.refusals import Overloaded, ShuttingDown
 from ingest_api.causes import get_cause
 from ingest_api.fields import field_of
+from ingest_api.limits.limiter import RateLimited
+from ingest_api.security.authenticator import UnknownUser
 from ingest_api.security.declarations import find_requirement
+from ingest_api.security.external_issuers import IssuerUnavailable
+from ingest_api.security.principals import InsufficientScope, Unauthenticated
+
+REFUSALS = (
+    Unauthenticated,
+    InsufficientScope,
+    UnknownUser,
+    IssuerUnavailable,
+    RateLimited,
+    Overloaded,
+    ShuttingDown,
+)
+"""Why a user's command may be refused before its endpoint sees it."""
 
 _PARAMETERS = {"caller", "chat", "cause", "command", "request", "response"}
 
@@ -47,6 +66,7 @@ class CommandRoute(APIRoute):
         requirement = find_requirement(self.dependant)
         needs_caller, needs_cause = "caller" in names, "cause" in names
         endpoint, status_code = self.endpoint, self.status_code or 200
+        request_class = class_of(self.path, self.methods or set())
         others = names & {"request", "response"}
 
         async def handle(request: Request) -> Response:
@@ -66,11 +86,18 @@ class CommandRoute(APIRoute):
                     raise RequestValidationError(
                         [{**item, "loc": ("body", *field_of(item["loc"]))} for item in error.errors(include_url=False)]
                     ) from error
+            passed = Pass()
+            if requirement is not None:
+                passed = await arguments["chat"].gate.admit(
+                    request_class, caller.user_id, sends_of(request_class, arguments)
+                )
             answer = Response(status_code=status_code, media_type="application/json")
             arguments |= {name: {"request": request, "response": answer}[name] for name in others}
             result: BaseModel = await endpoint(**arguments)
             answer.body = result.model_dump_json().encode()
             answer.headers["content-length"] = str(len(answer.body))
+            if passed.standing is not None:
+                arguments["chat"].gate.settle(passed, answer)
             return answer
 
         self.answer = handle
@@ -81,6 +108,23 @@ class CommandRoute(APIRoute):
 def _read_key(request: Request) -> UUID | None:
     key = request.headers.get("idempotency-key")
     return None if key is None else _read_id(key, "header", "Idempotency-Key")
+
+
+def class_of(path: str, methods: Collection[str]) -> RequestClass:
+    """What admission takes the commands of a route for."""
+    if path.endswith("/messages/batch"):
+        return RequestClass.BATCH
+    is_send = path.endswith("/messages") and "POST" in methods
+    return RequestClass.SEND if is_send else RequestClass.COMMAND
+
+
+def sends_of(request_class: RequestClass, arguments: Mapping[str, Any]) -> Mapping[str, int] | None:
+    """How many messages a command sends to which conversation; None when it is not about sending."""
+    if request_class is RequestClass.SEND:
+        return {arguments["conversation_id"].hex: 1}
+    if request_class is RequestClass.BATCH:
+        return Counter(message.conversation_id.hex for message in arguments["command"].messages)
+    return None
 
 
 def _read_id(text: str, place: str, name: str) -> UUID:

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingest_api.admission.refusals import Overloaded
+from ingest_api.admission.turns import Turns
 from ingest_api.command_route import CommandRoute
 from ingest_api.errors import malformed_response, problem_response
-from ingest_api.turns import Overloaded, Turns
 from schemas.problems import ProblemError
 
 

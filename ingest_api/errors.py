@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ingest_api.logs import current_request
 from schemas.problems import MEDIA_TYPE, Problem, ProblemError
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,9 @@ def register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def answer_unexpected(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
-        detail = "Something went wrong on our side; the operator's log says what."
         # This answer is given outside of every middleware.
-        return problem_response(ProblemError(detail, headers={"X-Content-Type-Options": "nosniff"}))
+        headers = {"X-Content-Type-Options": "nosniff"}
+        if (context := current_request.get()) is not None:
+            headers["X-Request-ID"] = context.request_id.decode()
+        detail = "Something went wrong on our side; the operator's log says what."
+        return problem_response(ProblemError(detail, headers=headers))

@@ -104,6 +104,11 @@ class GroupCommit(Generic[Item, Answer]):
             self._metrics.queue_length.set_function(lambda: self._waiting)
         self._lanes = [asyncio.create_task(self._run_lane()) for _ in range(self._limits.connections)]
 
+    @property
+    def queue_share(self) -> float:
+        """How full the queue is, between 0 and 1."""
+        return self._waiting / self._limits.queue_size
+
     async def write(self, items: list[Item]) -> list[Answer | ProblemError]:
         """What became of each item, in their order, once they are committed: the statement's answer, or why not.
         Raises WriterSaturated; among the answers DatabaseUnavailable says that the item was not stored,

@@ -7,6 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest_api.admission.ladder import SENTENCES
+from ingest_api.admission.model import AdmissionState
 from ingest_api.database import transaction
 from ingest_api.errors import DatabaseUnavailable, problems
 from ingest_api.state import Chat
@@ -53,11 +55,16 @@ async def get_health() -> dict[str, str]:
 
 @router.get("/readyz", summary="Can messages be accepted?", responses=problems(NotReady))
 async def get_readiness(chat: Chat) -> dict[str, str]:
-    """Checks the database, the publication and the replication slot."""
+    """Checks the database, the publication and the replication slot, and tells the step of the admission ladder."""
+    admission = chat.gate.state.name.lower()
     obstacles = await find_obstacles(chat.engine)
+    if chat.gate.state >= AdmissionState.RED:
+        obstacles.append(SENTENCES[chat.gate.state])
+    if chat.gate.is_closed:
+        obstacles.append("This process is about to end.")
     if obstacles:
-        raise NotReady(" ".join(obstacles), headers={"Retry-After": "1"}, obstacles=obstacles)
-    return {"status": "ready"}
+        raise NotReady(" ".join(obstacles), headers={"Retry-After": "1"}, obstacles=obstacles, admission=admission)
+    return {"status": "ready", "admission": admission}
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -1,13 +1,10 @@
-"""Plain ASGI middleware: the size limit (before anything is parsed) and the request metrics."""
+"""Plain ASGI middleware: the size limit, before anything is parsed."""
 
 from __future__ import annotations
-
-import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest_api.errors import MAX_BODY_BYTES, BodyTooLarge, problem_response
-from ingest_api.telemetry import HttpMetrics
 
 
 class BodyLimit:
@@ -44,26 +41,3 @@ class BodyLimit:
             return again
 
         await self._app(scope, receive_again, send)
-
-
-class RequestMetrics:
-    """Counts and times requests by the template of the route that matched."""
-
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-
-        async def counting_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "(none)")
-                method = scope["method"] if route != "(none)" else "(any)"
-                self._metrics.count(method, route, message["status"], time.perf_counter() - started)
-            await send(message)
-
-        await self._app(scope, receive, counting_send)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ingest_api.limits.quotas import Quota, QuotaSetting
 from ingest_api.security.external_issuers import TrustedIssuer
+
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    NoDecode,
+    BeforeValidator(
+        lambda value: [item for item in value.replace(" ", "").split(",") if item] if isinstance(value, str) else value
+    ),
+    PlainSerializer(lambda networks: ",".join(map(str, networks))),
+]
+"""Networks as an operator writes them: `10.0.0.0/8,fd00::/8`."""
 
 
 class DatabaseSettings(BaseSettings):
@@ -72,6 +85,54 @@ class Settings(DatabaseSettings):
     command_patience_seconds: float = Field(
         default=1.0, gt=0, description="How long a command waits for its turn before it is answered 503."
     )
+    redis_host: str = Field(
+        default="127.0.0.1",
+        description="Redis' host: the processes share their rate limits there. Empty: each has its own.",
+    )
+    redis_port: int = Field(default=6380, ge=1, le=65535, description="Redis' port.")
+    redis_username: str = Field(
+        default="", description="Redis' ACL user (it needs the keys ratelimit:* alone); empty: the default user."
+    )
+    redis_password: SecretStr = Field(default=SecretStr(""), description="That user's password.")
+    redis_timeout_seconds: float = Field(
+        default=0.05, gt=0, description="How long Redis may take before a rate limit is decided without it."
+    )
+    redis_retry_seconds: float = Field(
+        default=1.0, gt=0, description="How long Redis is left alone after it has not answered."
+    )
+    limit_user_sends: QuotaSetting = Field(
+        default=Quota(600, 60),
+        description="Messages that a user may send; 600/60s are 600 at once and 10/s, 0 is no limit.",
+    )
+    limit_user_commands: QuotaSetting = Field(default=Quota(300, 60), description="Other commands of a user.")
+    limit_conversation_sends: QuotaSetting = Field(
+        default=Quota(3000, 60), description="Messages that a conversation takes, of all its participants."
+    )
+    limit_address_logins: QuotaSetting = Field(
+        default=Quota(60, 60), description="Token requests from a client address (of IPv6, a /64)."
+    )
+    limit_address_registrations: QuotaSetting = Field(
+        default=Quota(20, 600), description="Registrations from a client address."
+    )
+    trusted_proxies: Networks = Field(
+        default=(), description="Networks whose X-Forwarded-For is believed, comma-separated; others' is ignored."
+    )
+    admission_interval_seconds: float = Field(
+        default=1.0, gt=0, description="How often the replication slot is looked at."
+    )
+    admission_slot: str = Field(default="chat4all_outbox", description="The replication slot that is looked at.")
+    admission_wal_bytes: int = Field(
+        default=8 * 1024**3,
+        ge=1,
+        description="Room for held WAL where max_slot_wal_keep_size is -1 (PostgreSQL's own limit counts otherwise).",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What is logged.")
+    log_every_request: int = Field(
+        default=0, ge=0, description="Log each n-th request with its status and duration; 0: none, 1: all."
+    )
+    shutdown_seconds: int = Field(
+        default=10, ge=1, description="How long requests in flight may take when the process is told to end."
+    )
     password_threads: int = Field(
         default=1, ge=1, le=8, description="Threads that hash passwords: a login storm waits for them alone."
     )
@@ -88,3 +149,42 @@ class Settings(DatabaseSettings):
         if len(set(names)) != len(names):
             raise ValueError("trusted_issuers: every issuer is named once, and this API is none of them")
         return self
+
+
+def reference(*kinds: type[BaseSettings]) -> str:
+    """The page that lists all settings (docs/settings.md)."""
+    lines = [
+        "# Settings of the ingest API",
+        "",
+        "Made from `ingest_api/settings.py` by `python -m ingest_api.settings > docs/settings.md`.",
+    ]
+    for kind in kinds:
+        lines += ["", f"## {kind.__name__}", "", (kind.__doc__ or "").strip(), ""]
+        lines += ["| variable | type | default | |", "|---|---|---|---|"]
+        lines += [_row(name, field) for name, field in kind.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `CHAT4ALL_{name.upper()}` | {_type_name(name, field)} | {_default(field)} | {field.description} |"
+
+
+def _type_name(name: str, field: FieldInfo) -> str:
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(kind))
+    names: dict[Any, str] = {SecretStr: "secret", Path: "path", int: "integer", float: "number"}
+    names |= {str: "text", bool: "boolean", Quota: "quota"}
+    others = {"trusted_proxies": "networks", "trusted_issuers": "JSON"}
+    return names[kind] if kind in names else others[name]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    return f"`{value}`" if value not in ("", ()) else "empty"
+
+
+if __name__ == "__main__":
+    print(reference(Settings, MigrationSettings), end="")

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ingest_api.admission.gate import Gate
 from ingest_api.group_commit import GroupCommit
 from ingest_api.log_writer import Appended, LogWriter, NewEntry
 from ingest_api.receipts.commands import ReceiptWriter
@@ -34,6 +35,7 @@ class State:
     keys: KeyFile
     registry: CollectorRegistry
     issuer: str
+    gate: Gate
 
 
 async def get_state(request: Request) -> State:

@@ -74,4 +74,5 @@ def trace_context(traceparent: str | None) -> str:
     malformed."""
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
         return traceparent
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    random = secrets.token_hex(24)
+    return f"00-{random[:32]}-{random[32:]}-01"

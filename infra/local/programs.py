@@ -12,6 +12,18 @@ from infra.local.config import StackConfig
 from infra.local.ports import HOST
 from infra.local.secrets import Secrets, write_private
 
+LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping"
+"""What the API's user may do in Redis: run its script on its own keys."""
+
+GENEROUS_LIMITS = {
+    "CHAT4ALL_LIMIT_USER_SENDS": "100000/10s",
+    "CHAT4ALL_LIMIT_USER_COMMANDS": "10000/10s",
+    "CHAT4ALL_LIMIT_CONVERSATION_SENDS": "100000/10s",
+    "CHAT4ALL_LIMIT_ADDRESS_LOGINS": "10000/10s",
+    "CHAT4ALL_LIMIT_ADDRESS_REGISTRATIONS": "10000/10s",
+}
+"""On a developer's machine one user of one address makes all the load there is: demos, tests, benchmarks."""
+
 STACK_MARK = "CHAT4ALL_STACK"
 """Variable that every process of a stack carries: the stack's state folder."""
 
@@ -132,6 +144,7 @@ def _prepare_redis(site: Site) -> None:
         f"port {site.config.ports.redis}",
         f'dir "{folder}"',
         f"requirepass {site.secrets.redis}",
+        f"user limiter on >{site.secrets.redis_limiter} {LIMITER_RIGHTS}",
     ]
     write_private(folder / "redis.conf", "\n".join(lines) + "\n")
 
@@ -206,7 +219,11 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
         **_database(site, "chat_api", site.secrets.database_api),
+        **_redis(site),
+        "CHAT4ALL_REDIS_USERNAME": "limiter",
+        "CHAT4ALL_REDIS_PASSWORD": site.secrets.redis_limiter,
         "CHAT4ALL_SIGNING_KEY_FILE": _signing_key_file(site),
+        **{name: site.config.environ.get(name, value) for name, value in GENEROUS_LIMITS.items()},
     }
 
 

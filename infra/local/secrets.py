@@ -19,6 +19,7 @@ class Secrets:
     database_cdc: str
     database_reader: str
     redis: str
+    redis_limiter: str
 
 
 def ensure_secrets(folder: Path) -> Secrets:

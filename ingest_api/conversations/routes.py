@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from ingest_api.causes import Cause
-from ingest_api.command_route import CommandRoute
+from ingest_api.command_route import REFUSALS, CommandRoute
 from ingest_api.conversations import commands
 from ingest_api.conversations.model import (
     AddParticipant,
@@ -27,10 +27,9 @@ from ingest_api.log_writer import (
     WriterSaturated,
 )
 from ingest_api.replays import REPLAY, mark_replay
-from ingest_api.security.principals import REFUSALS, Caller
+from ingest_api.security.principals import Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
-from ingest_api.turns import Overloaded
 
 router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations", tags=["conversations"])
 
@@ -42,7 +41,6 @@ _CHANGE = (
     MalformedRequest,
     BodyTooLarge,
     WriterSaturated,
-    Overloaded,
     DatabaseUnavailable,
     OutcomeUnknown,
 )

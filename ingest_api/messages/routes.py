@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from ingest_api.causes import Cause
-from ingest_api.command_route import CommandRoute
+from ingest_api.command_route import REFUSALS, CommandRoute
 from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.log_writer import (
     EventIdTaken,
@@ -21,10 +21,9 @@ from ingest_api.log_writer import (
 from ingest_api.messages import commands
 from ingest_api.messages.model import BatchResults, EditMessage, SendBatch, SendMessage, SentMessage
 from ingest_api.replays import REPLAY, mark_replay
-from ingest_api.security.principals import REFUSALS, Caller
+from ingest_api.security.principals import Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
-from ingest_api.turns import Overloaded
 
 router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversation_id}/messages", tags=["messages"])
 batch_router = APIRouter(route_class=CommandRoute, prefix="/v1/messages", tags=["messages"])
@@ -36,7 +35,6 @@ _ALWAYS = (
     WriterSaturated,
     DatabaseUnavailable,
     OutcomeUnknown,
-    Overloaded,
 )
 
 

@@ -6,15 +6,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 
-from ingest_api.command_route import CommandRoute
+from ingest_api.command_route import REFUSALS, CommandRoute
 from ingest_api.errors import BodyTooLarge, ConversationNotFound, DatabaseUnavailable, MalformedRequest, problems
 from ingest_api.group_commit import OutcomeUnknown, WriterSaturated
 from ingest_api.receipts.commands import SeqBeyondEnd
 from ingest_api.receipts.model import AdvanceReceipt, HeldReceipt, NewReceipt
-from ingest_api.security.principals import REFUSALS, Caller
+from ingest_api.security.principals import Caller
 from ingest_api.state import Chat
 from ingest_api.telemetry import trace_context
-from ingest_api.turns import Overloaded
 
 router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversation_id}/receipt", tags=["receipts"])
 
@@ -29,7 +28,6 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/conversations/{conversa
         MalformedRequest,
         BodyTooLarge,
         WriterSaturated,
-        Overloaded,
         DatabaseUnavailable,
         OutcomeUnknown,
     ),

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ingest_api.security.authenticator import Authenticator, UnknownUser
-from ingest_api.security.external_issuers import IssuerUnavailable
+from ingest_api.security.authenticator import Authenticator
 from schemas.problems import ProblemError
 from schemas.tokens import CHAT, InvalidToken, Principal, bearer_token
 
@@ -30,10 +29,6 @@ class InsufficientScope(ProblemError):
     def __init__(self, scope: str) -> None:
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
         super().__init__(f"This call needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
-
-
-REFUSALS = (Unauthenticated, InsufficientScope, UnknownUser, IssuerUnavailable)
-"""The problems of every route that asks for a scope."""
 
 
 class RequireScope:

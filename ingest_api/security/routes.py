@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from ingest_api.admission.refusals import ShuttingDown
 from ingest_api.errors import DatabaseUnavailable, problems
+from ingest_api.limits.limiter import RateLimited
 from ingest_api.security.oauth_core import TokenAnswer, refuse
 from ingest_api.security.oauth_model import AUTH_METHODS, GRANT_TYPES, SCOPES
 from ingest_api.security.passwords import LoginsSaturated
@@ -57,7 +59,7 @@ _TOKEN_ERROR = {"error": "invalid_grant", "error_description": "The username or 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "Refused (RFC 6749, 5.2).", "content": {"application/json": {"example": _TOKEN_ERROR}}},
     401: {"description": "The client is unknown, or did not prove itself (RFC 6749, 5.2)."},
-    **problems(DatabaseUnavailable, LoginsSaturated),
+    **problems(DatabaseUnavailable, LoginsSaturated, RateLimited, ShuttingDown),
 }
 
 

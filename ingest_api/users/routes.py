@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ingest_api.command_route import CommandRoute
+from ingest_api.admission.refusals import Overloaded, ShuttingDown
+from ingest_api.command_route import REFUSALS, CommandRoute
 from ingest_api.errors import BodyTooLarge, DatabaseUnavailable, MalformedRequest, problems
+from ingest_api.limits.limiter import RateLimited
 from ingest_api.security.passwords import LoginsSaturated
-from ingest_api.security.principals import REFUSALS, Caller
+from ingest_api.security.principals import Caller
 from ingest_api.state import Chat
-from ingest_api.turns import Overloaded
 from ingest_api.users import commands
 from ingest_api.users.model import ChangeProfile, RegisteredUser, RegisterUser
 
@@ -20,7 +21,16 @@ router = APIRouter(route_class=CommandRoute, prefix="/v1/users", tags=["users"])
     "",
     status_code=201,
     summary="Register a user",
-    responses=problems(commands.UsernameTaken, LoginsSaturated, MalformedRequest, BodyTooLarge, DatabaseUnavailable),
+    responses=problems(
+        commands.UsernameTaken,
+        RateLimited,
+        Overloaded,
+        ShuttingDown,
+        LoginsSaturated,
+        MalformedRequest,
+        BodyTooLarge,
+        DatabaseUnavailable,
+    ),
 )
 async def register_user(command: RegisterUser, chat: Chat) -> RegisteredUser:
     """Registers a user. Public: no token is needed."""
@@ -30,7 +40,7 @@ async def register_user(command: RegisterUser, chat: Chat) -> RegisteredUser:
 @router.get(
     "/me",
     summary="Your own profile",
-    responses=problems(*REFUSALS, Overloaded, commands.UserNotFound, DatabaseUnavailable),
+    responses=problems(*REFUSALS, commands.UserNotFound, DatabaseUnavailable),
 )
 async def get_profile(caller: Caller, chat: Chat) -> RegisteredUser:
     """The caller's profile."""
@@ -42,7 +52,6 @@ async def get_profile(caller: Caller, chat: Chat) -> RegisteredUser:
     summary="Change your own profile",
     responses=problems(
         *REFUSALS,
-        Overloaded,
         commands.UserNotFound,
         MalformedRequest,
         BodyTooLarge,

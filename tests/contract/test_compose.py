@@ -206,4 +206,4 @@ def given_to(part: Program | Step) -> set[str]:
 def site() -> Site:
     """A stack that is never started."""
     config = StackConfig(root=ROOT, state_dir=ROOT / "state", artifacts_dir=ROOT / "artifacts")
-    return Site(config=config, secrets=Secrets("a", "b", "c", "d", "e"), account=Account(), java="java")
+    return Site(config=config, secrets=Secrets("a", "b", "c", "d", "e", "f"), account=Account(), java="java")

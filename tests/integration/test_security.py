@@ -362,7 +362,7 @@ async def test_strangers_and_the_absent_are_answered_by_the_same_query(api: Api)
         await api.http.post(
             f"/v1/conversations/{conversation_id}/messages",
             json={"body": {"type": "text", "text": "x"}},
-            headers={"authorization": f"Bearer {stranger}"},
+            headers={"authorization": f"Bearer {stranger}", "x-request-id": "the-same"},
         )
         for conversation_id in (mine, "00000000-0000-4000-8000-000000000000")
     ]

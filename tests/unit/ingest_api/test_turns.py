@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ingest_api.turns import Overloaded, TurnMetrics, Turns
+from ingest_api.admission.refusals import Overloaded
+from ingest_api.admission.turns import TurnMetrics, Turns
 
 
 def make(*, limit: int = 1, most_waiting: int = 10, patience_seconds: float = 10) -> tuple[Turns, CollectorRegistry]:

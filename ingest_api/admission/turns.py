@@ -14,13 +14,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from schemas.problems import ProblemError
-
-
-class Overloaded(ProblemError):
-    """More commands come in than can be served; nothing was stored. Wait for `Retry-After`, then repeat it."""
-
-    code, title, status = "overloaded", "Overloaded", 503
+from ingest_api.admission.refusals import Overloaded
 
 
 class TurnMetrics:

@@ -1,0 +1,114 @@
+"""The gate: every command passes it, on one line of the route. Load first (synchronous), then rate limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter
+from starlette.responses import Response
+
+from ingest_api.admission.ladder import Ladder
+from ingest_api.admission.model import AdmissionState, RequestClass
+from ingest_api.limits.buckets import Limit, Standing
+from ingest_api.limits.limiter import RateLimited, RateLimiter, Spend, raw_headers_of
+from ingest_api.limits.quotas import Quota
+
+
+class Quotas(NamedTuple):
+    """The quotas of an API; one without hits is no limit."""
+
+    user_sends: Quota
+    user_commands: Quota
+    conversation_sends: Quota
+    address_logins: Quota
+    address_registrations: Quota
+
+    def limits(self) -> dict[str, Limit]:
+        """Name -> limit, of those that there are."""
+        return {
+            name.replace("_", "-"): Limit(name.replace("_", "-"), quota)
+            for name, quota in self._asdict().items()
+            if quota.hits
+        }
+
+
+class Pass(NamedTuple):
+    """What a request was admitted with. `unpaid` is to be counted once the request has succeeded."""
+
+    standing: Standing | None = None
+    unpaid: Sequence[Spend] = ()
+
+
+class GateMetrics:
+    """What the gate counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.limited_total = Counter(
+            "ingest_api_rate_limited_total", "Requests refused by a rate limit.", ("limit",), registry=registry
+        )
+
+
+_FREE = Pass()
+
+
+class Gate:
+    """Admission and rate limits together."""
+
+    def __init__(self, ladder: Ladder, limits: Mapping[str, Limit], limiter: RateLimiter, metrics: GateMetrics) -> None:
+        self.is_closed = False
+        self._ladder = ladder
+        self._limiter = limiter
+        self._metrics = metrics
+        self._user_sends = limits.get("user-sends")
+        self._user_commands = limits.get("user-commands")
+        self._conversation_sends = limits.get("conversation-sends")
+        self._address_logins = limits.get("address-logins")
+        self._address_registrations = limits.get("address-registrations")
+
+    @property
+    def state(self) -> AdmissionState:
+        """The step of the ladder."""
+        return self._ladder.state
+
+    def close(self) -> None:
+        """From now on requests are refused at the door (request_context.py): the process is about to end."""
+        self.is_closed = True
+
+    async def admit(self, request_class: RequestClass, user_id: str, sends: Mapping[str, int] | None = None) -> Pass:
+        """Lets a user's command pass. `sends` says how many messages it sends to which conversation. A conversation
+        is charged when `settle` is told so: else someone who is not in it could use up its quota. Raises Overloaded,
+        RateLimited."""
+        self._ladder.check(request_class)
+        spends: list[Spend] = []
+        if not sends:
+            if self._user_commands is not None:
+                spends.append(Spend(self._user_commands, user_id))
+        else:
+            if self._user_sends is not None:
+                spends.append(Spend(self._user_sends, user_id, sum(sends.values())))
+            if self._conversation_sends is not None:
+                for conversation_id, count in sends.items():
+                    spends.append(Spend(self._conversation_sends, conversation_id, count, is_checked_only=True))
+        return await self._spend(spends) if spends else _FREE
+
+    async def admit_address(self, request_class: RequestClass, address: str) -> Pass:
+        """Lets someone who is not known yet log in or register. Raises Overloaded, RateLimited."""
+        self._ladder.check(request_class)
+        is_login = request_class is RequestClass.LOGIN
+        limit = self._address_logins if is_login else self._address_registrations
+        return await self._spend([Spend(limit, address)]) if limit is not None else _FREE
+
+    def settle(self, passed: Pass, answer: Response) -> None:
+        """The request has succeeded: counts what was to be counted then, and tells the caller how it stands."""
+        if passed.unpaid:
+            self._limiter.count(passed.unpaid)
+        if passed.standing is not None:
+            answer.raw_headers += raw_headers_of(passed.standing)
+
+    async def _spend(self, spends: Sequence[Spend]) -> Pass:
+        try:
+            return Pass(await self._limiter.admit(spends), spends)
+        except RateLimited as error:
+            self._metrics.limited_total.labels(error.data["limit"]).inc()
+            raise

@@ -1,0 +1,119 @@
+"""The ladder at work: holds the state, tells of its changes, and answers what is taken now."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from ingest_api.admission.model import (
+    ADMITTED_SHARE,
+    RETRY_SECONDS,
+    AdmissionState,
+    Reading,
+    RequestClass,
+    Shedder,
+    SlotSample,
+    Thresholds,
+    next_state,
+)
+from ingest_api.admission.refusals import Overloaded
+
+logger = logging.getLogger(__name__)
+
+SENTENCES = {
+    AdmissionState.GREEN: "Everything is taken.",
+    AdmissionState.YELLOW: "Change data capture or the writer is behind: batches are refused.",
+    AdmissionState.ORANGE: "Change data capture or the writer is far behind: batches and half the writes are refused.",
+    AdmissionState.RED: "Change data capture or the writer is too far behind: writes are refused, reads go on.",
+    AdmissionState.LOST: "The replication slot is lost or missing: writes are refused until it is made anew.",
+}
+
+
+class AdmissionMetrics:
+    """What admission shows."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.state = Gauge(
+            "ingest_api_admission_state", "0 green, 1 yellow, 2 orange, 3 red, 4 lost.", registry=registry
+        )
+        self.slot_lag_bytes = Gauge(
+            "ingest_api_slot_lag_bytes", "Write-ahead log that the replication slot holds back.", registry=registry
+        )
+        self.slot_lag_seconds = Gauge(
+            "ingest_api_slot_lag_seconds",
+            "Age of the oldest position that its reader has not confirmed.",
+            registry=registry,
+        )
+        self.wal_headroom_bytes = Gauge(
+            "ingest_api_wal_headroom_bytes", "What the slot may still hold before it is given up.", registry=registry
+        )
+        self.refused_total = Counter(
+            "ingest_api_admission_refused_total",
+            "Requests refused because the system was behind.",
+            ("request_class", "state"),
+            registry=registry,
+        )
+        self.failed_samples_total = Counter(
+            "ingest_api_admission_failed_samples_total", "Readings of the slot that failed.", registry=registry
+        )
+
+
+class Ladder:
+    """One state for the whole process. Not for threads: everything happens on the event loop."""
+
+    def __init__(self, thresholds: Thresholds, metrics: AdmissionMetrics) -> None:
+        self.state = AdmissionState.GREEN
+        self.metrics = metrics
+        self._thresholds = thresholds
+        self._slot: SlotSample | None = None
+        self._queue_share = 0.0
+        self._shedder = Shedder()
+
+    def see_slot(self, sample: SlotSample) -> None:
+        """Takes a new reading of the slot."""
+        self._slot = sample
+        self.metrics.slot_lag_bytes.set(sample.held_bytes)
+        self.metrics.slot_lag_seconds.set(sample.lag_seconds)
+        self.metrics.wal_headroom_bytes.set(sample.headroom_bytes)
+        self._step()
+
+    def see_queue(self, share: float) -> None:
+        """Takes a new reading of the writer's queue."""
+        self._queue_share = share
+        self._step()
+
+    def check(self, request_class: RequestClass) -> None:
+        """Raises Overloaded when this request is not taken now. Costs next to nothing while the state is green."""
+        state = self.state
+        if state is AdmissionState.GREEN or self._shedder.takes(request_class, ADMITTED_SHARE[state][request_class]):
+            return
+        self.metrics.refused_total.labels(request_class.value, state.name.lower()).inc()
+        least, most = RETRY_SECONDS[state]
+        raise Overloaded(
+            SENTENCES[state],
+            headers={"Retry-After": str(least + secrets.randbelow(most - least + 1))},
+            admission=state.name.lower(),
+        )
+
+    def _step(self) -> None:
+        before = self.state
+        self.state = next_state(before, Reading(self._slot, self._queue_share), self._thresholds)
+        if self.state is not before:
+            self.metrics.state.set(self.state)
+            level = logging.WARNING if self.state > before else logging.INFO
+            slot = self._slot
+            logger.log(
+                level,
+                "admission: %s -> %s. %s",
+                before.name.lower(),
+                self.state.name.lower(),
+                SENTENCES[self.state],
+                extra={
+                    "slot_used_share": round(slot.used_share, 4) if slot else None,
+                    "slot_lag_seconds": round(slot.lag_seconds, 1) if slot else None,
+                    "slot_status": slot.status if slot else None,
+                    "queue_share": round(self._queue_share, 4),
+                },
+            )
