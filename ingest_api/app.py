@@ -6,19 +6,21 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
-import psycopg
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from psycopg.rows import TupleRow
 
 from ingest_api import health
 from ingest_api.admission.address_gate import AddressGate
 from ingest_api.admission.doors import open_doors
 from ingest_api.admission.gate import Gate
 from ingest_api.admission.turns import TurnMetrics, Turns
+from ingest_api.audit.heads import HeadExport, read_head
+from ingest_api.audit.routes import router as audit_router
+from ingest_api.audit.trail import AuditTrail
 from ingest_api.conversations.routes import router as conversations_router
-from ingest_api.database import create_engine
+from ingest_api.database import connector, create_engine
 from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
 from ingest_api.group_commit import GroupCommit, Limits
@@ -28,11 +30,11 @@ from ingest_api.messages.routes import router as messages_router
 from ingest_api.middleware import BodyLimit
 from ingest_api.receipts.commands import ADVANCE_RECEIPTS
 from ingest_api.receipts.routes import router as receipts_router
-from ingest_api.request_context import RequestContexts
+from ingest_api.request_context import RequestContexts, describe_request
 from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.declarations import check_declarations
-from ingest_api.security.events import log_security_event
+from ingest_api.security.events import SecurityEvent
 from ingest_api.security.external_issuers import ExternalIssuer
 from ingest_api.security.headers import SecurityHeaders
 from ingest_api.security.passwords import Passwords
@@ -66,22 +68,39 @@ def create_app(settings: Settings) -> FastAPI:
         collector(registry=registry)
 
     doors = open_doors(settings, registry)
+    limits = Limits(
+        connections=1,
+        batch_size=settings.writer_batch_size,
+        queue_size=settings.writer_queue_size,
+        timeout_seconds=settings.writer_timeout_seconds,
+    )
+    audit = AuditTrail(connector(settings), limits, registry, partial(describe_request, settings.trusted_proxies))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor:
-            chat = _assemble(settings, registry, executor, doors.gate)
+            chat = _assemble(settings, registry, executor, limits, doors.gate, audit)
             app.state.chat = chat
-            writers = (chat.writer, chat.changes, chat.receipts)
+            writers = (chat.writer, chat.changes, chat.receipts, audit.writer)
             for writer in writers:
                 writer.start()
             doors.start(lambda: max(writer.queue_share for writer in writers))
+            heads = HeadExport(
+                settings.audit_head_file,
+                partial(read_head, chat.engine),
+                chat.keys,
+                interval_seconds=settings.audit_head_seconds,
+            )
+            heads.start()
             try:
+                audit.tell(SecurityEvent("api.started", None, {"keys": " ".join(chat.keys.ids)}))
                 yield
             finally:
                 await doors.close()
+                await audit.finish_notes()
                 for writer in writers:
                     await writer.close()
+                await heads.close()
                 await chat.authenticator.close()
                 await chat.engine.dispose()
 
@@ -101,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         conversations_router,
         users_router,
         security_router,
+        audit_router,
         health.router,
     )
     # The last one added is the first one called.
@@ -118,7 +138,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(AddressGate, gate=doors.gate, trusted=settings.trusted_proxies)
     app.add_middleware(BodyLimit)
     app.add_middleware(
-        RequestContexts, gate=doors.gate, metrics=HttpMetrics(registry), log_every=settings.log_every_request
+        RequestContexts,
+        gate=doors.gate,
+        metrics=HttpMetrics(registry),
+        on_refusal=audit.note,
+        log_every=settings.log_every_request,
     )
     app.add_middleware(SecurityHeaders)
     register_error_handlers(app)
@@ -128,22 +152,24 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadPoolExecutor, gate: Gate) -> State:
+def _assemble(
+    settings: Settings,
+    registry: CollectorRegistry,
+    executor: ThreadPoolExecutor,
+    limits: Limits,
+    gate: Gate,
+    audit: AuditTrail,
+) -> State:
+    connect = connector(settings)
     engine = create_engine(settings)
-    keys = KeyFile(settings.signing_key_file)
+    keys = KeyFile(
+        settings.signing_key_file,
+        on_change=lambda ids: audit.tell(SecurityEvent("keys.changed", None, {"keys": " ".join(ids)})),
+    )
     passwords = Passwords(executor, queue_size=settings.password_queue_size)
     verifier = TokenVerifier(keys, issuer=settings.issuer)
     issuers = [ExternalIssuer(trusted) for trusted in settings.trusted_issuers]
 
-    async def connect() -> psycopg.AsyncConnection[TupleRow]:
-        return await psycopg.AsyncConnection.connect(**settings.connection_arguments(), autocommit=True)
-
-    limits = Limits(
-        connections=1,
-        batch_size=settings.writer_batch_size,
-        queue_size=settings.writer_queue_size,
-        timeout_seconds=settings.writer_timeout_seconds,
-    )
     return State(
         engine=engine,
         writer=LogWriter(
@@ -157,13 +183,12 @@ def _assemble(settings: Settings, registry: CollectorRegistry, executor: ThreadP
         changes=GroupCommit(connect, CHANGE_CONVERSATIONS, replace(limits, batch_size=16)),
         receipts=GroupCommit(connect, ADVANCE_RECEIPTS, limits),
         passwords=passwords,
-        authorization_server=AuthorizationServer(
-            engine, passwords, log_security_event, issuer=settings.issuer, keys=keys
-        ),
-        authenticator=Authenticator(verifier, engine, issuers, log_security_event),
+        authorization_server=AuthorizationServer(engine, passwords, audit.record, issuer=settings.issuer, keys=keys),
+        authenticator=Authenticator(verifier, engine, issuers, audit.record_in),
         verifier=verifier,
         keys=keys,
         registry=registry,
         issuer=settings.issuer,
         gate=gate,
+        audit=audit,
     )

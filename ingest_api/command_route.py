@@ -25,6 +25,7 @@ from ingest_api.admission.refusals import Overloaded, ShuttingDown
 from ingest_api.causes import get_cause
 from ingest_api.fields import field_of
 from ingest_api.limits.limiter import RateLimited
+from ingest_api.messages.model import MalformedItem
 from ingest_api.security.authenticator import UnknownUser
 from ingest_api.security.declarations import find_requirement
 from ingest_api.security.external_issuers import IssuerUnavailable
@@ -123,7 +124,11 @@ def sends_of(request_class: RequestClass, arguments: Mapping[str, Any]) -> Mappi
     if request_class is RequestClass.SEND:
         return {arguments["conversation_id"].hex: 1}
     if request_class is RequestClass.BATCH:
-        return Counter(message.conversation_id.hex for message in arguments["command"].messages)
+        return Counter(
+            message.conversation_id.hex
+            for message in arguments["command"].messages
+            if not isinstance(message, MalformedItem)
+        )
     return None
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 import psycopg
+from psycopg.rows import TupleRow
 from sqlalchemy import (
     ARRAY,
     URL,
@@ -151,9 +152,24 @@ audit_log = Table(
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("occurred_at", DateTime(timezone=True), nullable=False),
     Column("action", Text, nullable=False),
-    Column("actor_id", Uuid(as_uuid=False)),
+    Column("actor_id", Text, CheckConstraint("actor_id <> ''", name="audit_log_actor_id")),
     Column("detail", Text, nullable=False),
     Column("previous_hash", LargeBinary, nullable=False),
+    Column("entry_hash", LargeBinary, nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column(
+        "id",
+        SmallInteger,
+        CheckConstraint("id = 1", name="audit_head_id"),
+        primary_key=True,
+        autoincrement=False,
+        server_default="1",
+    ),
+    Column("position", BigInteger, nullable=False),
     Column("entry_hash", LargeBinary, nullable=False),
 )
 
@@ -191,6 +207,15 @@ def create_engine(settings: DatabaseSettings, *, pool_size: int = 5) -> AsyncEng
             "options": "-c statement_timeout=5000",
         },
     )
+
+
+def connector(settings: DatabaseSettings) -> Callable[[], Awaitable[psycopg.AsyncConnection[TupleRow]]]:
+    """What opens a connection for someone who keeps it, each statement a transaction of its own."""
+
+    async def connect() -> psycopg.AsyncConnection[TupleRow]:
+        return await psycopg.AsyncConnection.connect(**settings.connection_arguments(), autocommit=True)
+
+    return connect
 
 
 @asynccontextmanager

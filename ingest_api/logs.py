@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from pythonjsonlogger.json import JsonFormatter
+from starlette.types import Scope
 
 
 class RequestContext(NamedTuple):
@@ -14,6 +15,7 @@ class RequestContext(NamedTuple):
 
     request_id: bytes
     traceparent: str
+    scope: Scope
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 from argon2 import PasswordHasher
 from pydantic import Field
-from sqlalchemy import Engine, create_engine, delete, insert, select
+from sqlalchemy import Connection, Engine, create_engine, delete, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from ingest_api.audit.trail import RECORD, record_arguments
 from ingest_api.database import engine_url, oauth_clients
+from ingest_api.security.events import SecurityEvent
 from ingest_api.security.oauth_model import CLIENT_SCOPES, FIRST_PARTY_CLIENT, USER_SCOPES
 from ingest_api.settings import DatabaseSettings
 from schemas.ids import is_uuid
@@ -58,6 +60,7 @@ def create_client(engine: Engine, client_id: str, name: str, scopes: list[str]) 
     try:
         with engine.begin() as connection:
             connection.execute(insert(oauth_clients).values(row))
+            _record(connection, "client.created", client_id)
     except IntegrityError as error:
         raise Refused(f"There is a client {client_id} already.") from error
     return secret
@@ -71,6 +74,11 @@ def delete_client(engine: Engine, client_id: str) -> None:
     with engine.begin() as connection:
         if connection.execute(delete(oauth_clients).where(oauth_clients.c.client_id == client_id)).rowcount == 0:
             raise Refused(f"There is no client {client_id}.")
+        _record(connection, "client.deleted", client_id)
+
+
+def _record(connection: Connection, action: str, client_id: str) -> None:
+    connection.exec_driver_sql(RECORD, record_arguments([SecurityEvent(action, None, {"client_id": client_id})]))
 
 
 def _connect() -> Engine:

@@ -130,6 +130,10 @@ class Settings(DatabaseSettings):
     log_every_request: int = Field(
         default=0, ge=0, description="Log each n-th request with its status and duration; 0: none, 1: all."
     )
+    audit_head_file: Path | None = Field(
+        default=None, description="File to which the signed head of the audit log is appended; none by default."
+    )
+    audit_head_seconds: float = Field(default=60.0, gt=0, description="How often it is, when it has changed.")
     shutdown_seconds: int = Field(
         default=10, ge=1, description="How long requests in flight may take when the process is told to end."
     )
@@ -173,7 +177,7 @@ def _type_name(name: str, field: FieldInfo) -> str:
     kind = field.annotation
     if get_origin(kind) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
-    names: dict[Any, str] = {SecretStr: "secret", Path: "path", int: "integer", float: "number"}
+    names: dict[Any, str] = {Path | None: "path", SecretStr: "secret", Path: "path", int: "integer", float: "number"}
     names |= {str: "text", bool: "boolean", Quota: "quota"}
     others = {"trusted_proxies": "networks", "trusted_issuers": "JSON"}
     return names[kind] if kind in names else others[name]
@@ -183,7 +187,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-    return f"`{value}`" if value not in ("", ()) else "empty"
+    return f"`{value}`" if value not in ("", (), None) else "empty"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest_api.admission.gate import Gate
+from ingest_api.audit.trail import AuditTrail
 from ingest_api.group_commit import GroupCommit
 from ingest_api.log_writer import Appended, LogWriter, NewEntry
 from ingest_api.receipts.commands import ReceiptWriter
@@ -36,6 +37,7 @@ class State:
     registry: CollectorRegistry
     issuer: str
     gate: Gate
+    audit: AuditTrail
 
 
 async def get_state(request: Request) -> State:

@@ -39,8 +39,15 @@ class KeyFile:
     """The keys in a file. It is looked at again when somebody asks for a key that it did not hold, or by `refresh`:
     no timer, no restart. A file that cannot be read then leaves the keys as they were."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises OSError, ValueError when the file cannot be read now."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_change: Callable[[list[str]], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`on_change` is given the new ids. Raises OSError, ValueError when the file cannot be read now."""
+        self._on_change = on_change
         self._path = path
         self._clock = clock
         self._looked_at = clock()
@@ -54,6 +61,11 @@ class KeyFile:
         if kid not in self._by_id and self._clock() - self._looked_at >= LOOK_AGAIN_SECONDS:
             self.refresh()
         return self._by_id.get(kid)
+
+    @property
+    def ids(self) -> list[str]:
+        """Their ids, the oldest first."""
+        return [str(key.kid) for key in self.keys]
 
     @property
     def newest(self) -> Key:
@@ -73,6 +85,7 @@ class KeyFile:
         self._stamp, self.keys = stamp, keys
         self._by_id = {key.kid: key for key in keys}
         self.generation += 1
+        self._on_change(self.ids)
 
     def _read_stamp(self) -> tuple[int, int, int]:
         status = self._path.stat()

@@ -223,6 +223,7 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_REDIS_USERNAME": "limiter",
         "CHAT4ALL_REDIS_PASSWORD": site.secrets.redis_limiter,
         "CHAT4ALL_SIGNING_KEY_FILE": _signing_key_file(site),
+        "CHAT4ALL_AUDIT_HEAD_FILE": str(site.config.state_dir / "audit" / "heads.jws"),
         **{name: site.config.environ.get(name, value) for name, value in GENEROUS_LIMITS.items()},
     }
 

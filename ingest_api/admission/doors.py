@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg
 from prometheus_client import CollectorRegistry, Gauge
-from psycopg.rows import TupleRow
 from redis.asyncio import Redis
 
 from ingest_api.admission.gate import Gate, GateMetrics, Quotas
 from ingest_api.admission.ladder import AdmissionMetrics, Ladder
 from ingest_api.admission.model import Thresholds
 from ingest_api.admission.sampler import Sampler, SlotReader
+from ingest_api.database import connector
 from ingest_api.limits.limiter import RateLimiter
 from ingest_api.limits.shared import NoSharedBuckets, RedisBuckets
 from ingest_api.settings import Settings
@@ -73,15 +72,12 @@ def open_doors(settings: Settings, registry: CollectorRegistry) -> Doors:
     ).set_function(lambda: float(sum(len(limit.buckets) for limit in limits.values())))
     ladder = Ladder(Thresholds(), AdmissionMetrics(registry))
 
-    async def connect() -> psycopg.AsyncConnection[TupleRow]:
-        return await psycopg.AsyncConnection.connect(**settings.connection_arguments(), autocommit=True)
-
     return Doors(
         gate=Gate(ladder, limits, limiter, GateMetrics(registry)),
         ladder=ladder,
         limiter=limiter,
         shared=shared,
-        reader=SlotReader(connect, slot=settings.admission_slot, budget_bytes=settings.admission_wal_bytes),
+        reader=SlotReader(connector(settings), slot=settings.admission_slot, budget_bytes=settings.admission_wal_bytes),
         interval_seconds=settings.admission_interval_seconds,
     )
 

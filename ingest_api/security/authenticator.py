@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ingest_api.database import transaction, users
-from ingest_api.security.events import OnSecurityEvent, SecurityEvent
+from ingest_api.security.events import RecordIn, SecurityEvent
 from ingest_api.security.external_issuers import ExternalIssuer, ExternalUser
 from schemas.jwts import read_issuer
 from schemas.problems import ProblemError
@@ -31,14 +31,14 @@ class Authenticator:
         verifier: TokenVerifier,
         engine: AsyncEngine,
         issuers: Sequence[ExternalIssuer],
-        on_security_event: OnSecurityEvent,
+        record_in: RecordIn,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.find_verified = verifier.find_verified
         self._verifier = verifier
         self._engine = engine
         self._issuers = {issuer.name: issuer for issuer in issuers}
-        self._on_security_event = on_security_event
+        self._record_in = record_in
         self._clock = clock
 
     async def authenticate(self, token: str) -> Principal:
@@ -66,9 +66,8 @@ class Authenticator:
                 .on_conflict_do_nothing()
                 .returning(users.c.user_id)
             )
-            is_new = created.one_or_none() is not None
-        if is_new:
-            await self._on_security_event(SecurityEvent("user.created", user_id, {"issuer": issuer.name}))
+            if created.one_or_none() is not None:
+                await self._record_in(connection, SecurityEvent("user.created", user_id, {"issuer": issuer.name}))
 
     async def close(self) -> None:
         """Ends the connections to issuers."""

@@ -1,12 +1,11 @@
-"""Facts about security that somebody may want to keep. What becomes of them is decided where the program is wired."""
+"""Facts about security. The audit log keeps them (ingest_api/audit)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-logger = logging.getLogger(__name__)
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,5 @@ class SecurityEvent:
 OnSecurityEvent = Callable[[SecurityEvent], Awaitable[None]]
 """Called before the answer is sent; what it raises is the answer."""
 
-
-async def log_security_event(event: SecurityEvent) -> None:
-    """Writes the event as a log line."""
-    logger.info("%s by %s %s", event.action, event.actor_id or "nobody known", event.detail)
+RecordIn = Callable[[AsyncConnection, SecurityEvent], Awaitable[None]]
+"""Called last in the transaction that the event tells of; it is recorded if that commits."""

@@ -49,15 +49,17 @@ class RequireScope:
             principal = _authenticator(request).find_verified(token)
         except InvalidToken as error:
             raise Unauthenticated(str(error), error="invalid_token") from error
-        return None if principal is None else self._check(principal)
+        return None if principal is None else self._check(request, principal)
 
     async def _authenticate(self, request: Request) -> Principal:
         try:
-            return self._check(await _authenticator(request).authenticate(_read_token(request)))
+            principal = await _authenticator(request).authenticate(_read_token(request))
         except InvalidToken as error:
             raise Unauthenticated(str(error), error="invalid_token") from error
+        return self._check(request, principal)
 
-    def _check(self, principal: Principal) -> Principal:
+    def _check(self, request: Request, principal: Principal) -> Principal:
+        request.scope["principal"] = principal  # the audit log tells who was refused
         if self.scope not in principal.scopes or (self.scope == CHAT and not principal.user_id):
             raise InsufficientScope(self.scope)
         return principal

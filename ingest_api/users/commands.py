@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ingest_api.database import transaction, users
 from ingest_api.fields import new_id
+from ingest_api.security.events import SecurityEvent
 from ingest_api.state import State
 from ingest_api.users.model import ChangeProfile, RegisteredUser, RegisterUser
 from schemas.problems import ProblemError
@@ -45,8 +46,9 @@ async def register_user(chat: State, command: RegisterUser) -> RegisteredUser:
     )
     async with transaction(chat.engine) as connection:
         row = (await connection.execute(statement)).one_or_none()
-    if row is None:
-        raise UsernameTaken(f"The username {command.username} is taken; choose another one.")
+        if row is None:
+            raise UsernameTaken(f"The username {command.username} is taken; choose another one.")
+        await chat.audit.record_in(connection, SecurityEvent("user.created", row.user_id))
     return RegisteredUser.model_validate(row, from_attributes=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psycopg
+from fastapi import FastAPI
 from joserfc import jwt
 from prometheus_client import CollectorRegistry
 from psycopg.rows import TupleRow
@@ -19,6 +20,7 @@ from pydantic import SecretStr
 
 from ingest_api.app import create_app
 from ingest_api.group_commit import Connect
+from ingest_api.limits.quotas import Quota
 from ingest_api.log_writer import LogWriter
 from ingest_api.settings import Settings
 from ingest_api.signing_keys import make_signing_keys
@@ -37,6 +39,7 @@ class Desk:
     """A running API and the database behind it, with the owner's eyes."""
 
     server: Server
+    app: FastAPI
     settings: Settings
     http: httpx.AsyncClient
     database: psycopg.AsyncConnection[tuple[Any, ...]]
@@ -47,22 +50,32 @@ class Desk:
             "INSERT INTO users (user_id, username, display_name, password_hash) VALUES (%s, %s, 'x', 'x')",
             (user_id, f"user-{user_id}"),
         )
+        return User(user_id, f"user-{user_id}", self._token(user_id, "chat4all", "chat"))
+
+    def _token(self, subject: str, client_id: str, scope: str) -> str:
         keys = read_key_set(self.settings.signing_key_file)
-        token = jwt.encode(
+        return jwt.encode(
             {"alg": ALGORITHM, "typ": "at+jwt", "kid": keys.keys[0].kid},
             {
                 "iss": ISSUER,
                 "aud": AUDIENCE,
-                "sub": user_id,
-                "client_id": "chat4all",
-                "scope": "chat",
+                "sub": subject,
+                "client_id": client_id,
+                "scope": scope,
                 "iat": int(time.time()),
                 "exp": int(time.time()) + 900,
                 "jti": str(uuid.uuid4()),
             },
             keys.keys[0],
         )
-        return User(user_id, f"user-{user_id}", token)
+
+    def client(self, client_id: str, scope: str) -> User:
+        """A client that acts for itself."""
+        return User("", client_id, self._token(client_id, client_id, scope))
+
+    async def notes_are_written(self) -> None:
+        """Waits for what goes into the audit log on the side."""
+        await self.app.state.chat.audit.finish_notes()
 
     async def ask(self, user: User, method: str, path: str, json: Any = None, **headers: str) -> httpx.Response:
         """One request. Headers by their names in snake case."""
@@ -103,12 +116,6 @@ class Desk:
         )
         return str(rows[0][0])
 
-    def connect(self) -> Connect:
-        async def connect() -> psycopg.AsyncConnection[TupleRow]:
-            return await psycopg.AsyncConnection.connect(**login(self.server, API), autocommit=True)
-
-        return connect
-
     @asynccontextmanager
     async def writer(self, **settings: Any) -> AsyncIterator[LogWriter]:
         """A log writer of its own, as another API process would have."""
@@ -120,7 +127,7 @@ class Desk:
             "metrics": WriterMetrics(CollectorRegistry()),
             **settings,
         }
-        writer = LogWriter(self.connect(), **arguments)
+        writer = LogWriter(connect_to(self.server), **arguments)
         writer.start()
         try:
             yield writer
@@ -128,8 +135,17 @@ class Desk:
             await writer.close()
 
 
+def connect_to(server: Server) -> Connect:
+    """What opens a connection as the API does."""
+
+    async def connect() -> psycopg.AsyncConnection[TupleRow]:
+        return await psycopg.AsyncConnection.connect(**login(server, API), autocommit=True)
+
+    return connect
+
+
 @asynccontextmanager
-async def open_desk(server: Server, folder: Path) -> AsyncIterator[Desk]:
+async def open_desk(server: Server, folder: Path, **others: Any) -> AsyncIterator[Desk]:
     """The API, started."""
     private = folder / "private.json"
     make_signing_keys(private, folder / "public.json")
@@ -139,6 +155,10 @@ async def open_desk(server: Server, folder: Path) -> AsyncIterator[Desk]:
         database_password=SecretStr(server.password),
         issuer=ISSUER,
         signing_key_file=private,
+        limit_user_sends=Quota(0, 0),
+        limit_user_commands=Quota(0, 0),
+        limit_conversation_sends=Quota(0, 0),
+        **others,
     )
     app = create_app(settings)
     async with (
@@ -146,4 +166,6 @@ async def open_desk(server: Server, folder: Path) -> AsyncIterator[Desk]:
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as http,
         await psycopg.AsyncConnection.connect(**login(server), autocommit=True) as database,
     ):
-        yield Desk(server, settings, http, database)
+        desk = Desk(server, app, settings, http, database)
+        await desk.notes_are_written()
+        yield desk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,10 +19,12 @@ from typing import Any
 import psycopg
 import redis
 from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine
 
 from infra.local.postgres import DATABASE, OWNER, choose_account, initialize, server_command
+from ingest_api.database import engine_url
 from ingest_api.migrate import migrate
-from ingest_api.settings import MigrationSettings
+from ingest_api.settings import DatabaseSettings, MigrationSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 READER = "chat_reader"
@@ -102,7 +105,7 @@ def start_postgres() -> Iterator[Server]:
         yield server
     finally:
         if server.process is not None:
-            server.process.terminate()
+            server.process.send_signal(signal.SIGINT)  # its fast shutdown: it does not wait for clients
             server.process.wait()
         shutil.rmtree(state_dir)
 
@@ -116,6 +119,12 @@ def login(server: Server, role: str = OWNER) -> dict[str, Any]:
         "user": role,
         "password": server.password,
     }
+
+
+def owner_engine(server: Server) -> Engine:
+    """SQLAlchemy's engine, as the database's owner."""
+    settings = DatabaseSettings(database_port=server.port, database_user=OWNER)
+    return create_engine(engine_url(settings), connect_args={"password": server.password})
 
 
 def free_port() -> int:

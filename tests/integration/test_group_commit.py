@@ -20,7 +20,7 @@ from ingest_api.log_writer import CHANGE_CONVERSATIONS, Appended, EventIdTaken, 
 from ingest_api.telemetry import trace_context
 from schemas.problems import ProblemError
 from tests.chat_client import User
-from tests.integration.desk import Desk, open_desk
+from tests.integration.desk import Desk, connect_to, open_desk
 from tests.integration.servers import Server, login, start_postgres
 
 
@@ -280,7 +280,7 @@ async def test_random_load_of_three_writers_keeps_every_conversation_dense(desk:
     outcomes: Counter[str] = Counter()
     deadlocks = "SELECT sum(deadlocks) FROM pg_stat_database"
     before = await desk.rows(deadlocks)
-    changes = GroupCommit(desk.connect(), CHANGE_CONVERSATIONS, Limits(2, 16, 10_000, 20.0))
+    changes = GroupCommit(connect_to(desk.server), CHANGE_CONVERSATIONS, Limits(2, 16, 10_000, 20.0))
     changes.start()
 
     async with desk.writer() as one, desk.writer(batch_size=64) as two, desk.writer(connections=1) as three:

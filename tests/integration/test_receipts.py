@@ -17,7 +17,7 @@ from ingest_api.receipts.model import HeldReceipt, NewReceipt
 from ingest_api.telemetry import trace_context
 from schemas.events import parse_receipt
 from tests.chat_client import User
-from tests.integration.desk import Desk, open_desk
+from tests.integration.desk import Desk, connect_to, open_desk
 from tests.integration.servers import Server, start_postgres
 
 
@@ -88,7 +88,7 @@ def receipt(conversation_id: str, user: User, delivered: int | None, read: int |
 
 @asynccontextmanager
 async def receipt_writer(desk: Desk, connections: int = 2) -> AsyncIterator[ReceiptWriter]:
-    writer = GroupCommit(desk.connect(), ADVANCE_RECEIPTS, Limits(connections, 256, 50_000, 20.0))
+    writer = GroupCommit(connect_to(desk.server), ADVANCE_RECEIPTS, Limits(connections, 256, 50_000, 20.0))
     writer.start()
     try:
         yield writer

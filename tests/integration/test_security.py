@@ -20,21 +20,21 @@ from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from pydantic import SecretStr
-from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest_api.app import create_app
-from ingest_api.database import engine_url, metadata
+from ingest_api.database import metadata
 from ingest_api.oauth_clients import Refused, create_client, delete_client
 from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.authorization_server import AuthorizationServer
 from ingest_api.security.events import SecurityEvent
 from ingest_api.security.external_issuers import ExternalIssuer, TrustedIssuer, user_id_of
-from ingest_api.settings import DatabaseSettings, Settings
+from ingest_api.settings import Settings
 from ingest_api.signing_keys import KeyFiles, make_signing_keys, prune_signing_keys, rotate_signing_keys
 from schemas.jwts import InvalidToken
 from schemas.key_files import LOOK_AGAIN_SECONDS, KeyFile
 from schemas.tokens import TokenVerifier
-from tests.integration.servers import Server, login, start_postgres
+from tests.integration.servers import Server, login, owner_engine, start_postgres
 
 PASSWORD = "correct horse battery"
 IDP = "https://idp.test"
@@ -220,8 +220,7 @@ async def test_logins_beyond_the_queue_are_told_to_come_back(postgres: Server, t
 
 
 async def test_a_client_of_its_own_gets_its_scopes_and_never_a_users(api: Api, postgres: Server) -> None:
-    settings = DatabaseSettings(database_port=postgres.port, database_user="chat_owner")
-    engine = create_engine(engine_url(settings), connect_args={"password": postgres.password})
+    engine = owner_engine(postgres)
     client_id = f"auditor-{time.time_ns()}"
     secret = create_client(engine, client_id, "the auditor", ["audit:read"])
     for refused in (client_id, "00000000-0000-4000-8000-000000000000", "A", "x y z"):
@@ -303,7 +302,7 @@ async def idp_of(
         fetches.append(str(request.url))
         return httpx.Response(200, content=json.dumps(KeySet([key]).as_dict(private=False)))
 
-    async def keep(event: SecurityEvent) -> None:
+    async def keep(connection: AsyncConnection, event: SecurityEvent) -> None:
         events.append(event)
 
     trusted = TrustedIssuer(issuer=IDP, jwks_url=f"{IDP}/keys", creates_users=creates_users)
@@ -447,8 +446,7 @@ async def test_what_happens_is_told_before_it_is_answered(api: Api) -> None:
 
 
 def test_the_migrations_make_the_tables_that_the_code_declares(postgres: Server) -> None:
-    settings = DatabaseSettings(database_port=postgres.port, database_user="chat_owner")
-    engine = create_engine(engine_url(settings), connect_args={"password": postgres.password})
+    engine = owner_engine(postgres)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()

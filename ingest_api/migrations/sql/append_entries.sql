@@ -19,7 +19,8 @@
 -- belongs into the next call. Who may join, leave and change the title is decided by change_conversations.
 --
 -- Why it is made of several statements: each sees what was committed while the one before it waited for locks.
--- Locks are taken in the order of conversation ids, so callers cannot deadlock; they are held to the end of the
+-- Locks are taken in the order of conversation ids and the audit log's head after them, so callers cannot deadlock;
+-- they are held to the end of the
 -- transaction, so seq order is commit order is WAL order. The outbox rows are deleted in the same transaction:
 -- logical decoding still sees the insert, and the table stays empty.
 CREATE FUNCTION append_entries(
@@ -101,6 +102,19 @@ BEGIN
 
     IF v_outbox IS NOT NULL THEN
         DELETE FROM outbox WHERE ctid = ANY (v_outbox);
+    END IF;
+
+    IF p_types && '{ConversationCreated,MessageDeleted}' THEN
+        PERFORM record_audit_events(array_agg(action), array_agg(actor_id::text), array_agg(detail::text))
+        FROM (
+            SELECT DISTINCT ON (event_id) actor_id,
+                CASE type WHEN 'MessageDeleted' THEN 'message.deleted' ELSE 'conversation.created' END AS action,
+                jsonb_strip_nulls(jsonb_build_object('conversation_id', conversation_id, 'message_id', subject_id))
+                AS detail
+            FROM unnest(p_event_ids, p_conversation_ids, p_actor_ids, p_types, p_subject_ids)
+                 AS item (event_id, conversation_id, actor_id, type, subject_id)
+            WHERE event_id = ANY (v_appended) AND type IN ('ConversationCreated', 'MessageDeleted')
+        ) AS audited;
     END IF;
 
     IF cardinality(v_appended) = cardinality(p_event_ids) THEN

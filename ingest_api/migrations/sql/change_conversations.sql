@@ -9,7 +9,7 @@
 --   unknown_user         the user who is to join is not registered
 -- When the last admin leaves, the longest-standing participant becomes admin: `successor_id` of ParticipantLeft.
 --
--- Locks: the conversations' rows first, in the order of their ids, as append_entries.
+-- Locks: the conversations' rows first, in the order of their ids, as append_entries; the audit log's head last.
 CREATE FUNCTION change_conversations(
     p_event_ids uuid[], p_conversation_ids uuid[], p_actor_ids uuid[], p_types text[],
     p_subject_ids uuid[], p_tails text[], p_traceparents text[]
@@ -27,6 +27,7 @@ DECLARE
     v_role text;
     v_subject participants;
     v_answer record;
+    v_audited jsonb[] := '{}';
 BEGIN
     PERFORM FROM conversations
     WHERE conversation_id = ANY (p_conversation_ids)
@@ -100,6 +101,12 @@ BEGIN
                         UPDATE conversations SET title = ('{' || v_tail)::jsonb ->> 'title'
                         WHERE conversation_id = v_conversation_id;
                 END CASE;
+                IF v_type <> 'TitleChanged' THEN
+                    v_audited := v_audited || jsonb_build_object(
+                        'action', CASE v_type WHEN 'ParticipantJoined' THEN 'participant.joined' ELSE 'participant.left' END,
+                        'actor_id', p_actor_ids[i],
+                        'detail', jsonb_build_object('conversation_id', v_conversation_id, 'user_id', v_subject_id));
+                END IF;
             END IF;
         END IF;
         outcome := v_answer.outcome;
@@ -107,5 +114,11 @@ BEGIN
         created_at := v_answer.created_at;
         RETURN NEXT;
     END LOOP;
+
+    PERFORM record_audit_events(
+        array_agg(event ->> 'action' ORDER BY place),
+        array_agg(event ->> 'actor_id' ORDER BY place),
+        array_agg(event ->> 'detail' ORDER BY place))
+    FROM unnest(v_audited) WITH ORDINALITY AS audited (event, place);
 END
 $function$

@@ -106,11 +106,19 @@ CREATE TABLE audit_log (
     position bigint PRIMARY KEY,
     occurred_at timestamptz NOT NULL,
     action text NOT NULL,
-    actor_id uuid,
+    actor_id text CONSTRAINT audit_log_actor_id CHECK (actor_id <> ''), -- a user's id or a client's
     detail text NOT NULL,
     previous_hash bytea NOT NULL,
     entry_hash bytea NOT NULL
 );
+
+-- The newest entry of the audit log: one row, locked by whoever appends.
+CREATE TABLE audit_head (
+    id smallint PRIMARY KEY DEFAULT 1 CONSTRAINT audit_head_id CHECK (id = 1),
+    position bigint NOT NULL,
+    entry_hash bytea NOT NULL
+);
+INSERT INTO audit_head (position, entry_hash) VALUES (0, decode(repeat('00', 32), 'hex'));
 
 CREATE TABLE cdc_heartbeat (
     id smallint PRIMARY KEY,
@@ -128,6 +136,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(
-        "DROP TABLE cdc_heartbeat, audit_log, outbox, receipts, conversation_log, participants, conversations,"
-        " refresh_tokens, refresh_token_families, oauth_clients, users"
+        "DROP TABLE cdc_heartbeat, audit_head, audit_log, outbox, receipts, conversation_log, participants,"
+        " conversations, refresh_tokens, refresh_token_families, oauth_clients, users"
     )

@@ -1,4 +1,4 @@
-"""The functions through which log entries, receipts and their outbox rows are written."""
+"""The functions through which log entries, receipts, their outbox rows and the audit log are written."""
 
 from __future__ import annotations
 
@@ -14,15 +14,29 @@ def _sql(name: str) -> str:
     return (files("ingest_api.migrations") / "sql" / f"{name}.sql").read_text()
 
 
-FUNCTIONS = ("payload_time", "append_entries", "change_conversations", "advance_receipts")
+FUNCTIONS = (
+    "payload_time",
+    "audit_entry_hash",
+    "record_audit_events",
+    "refuse_change",
+    "append_entries",
+    "change_conversations",
+    "advance_receipts",
+)
+APPEND_ONLY = """
+CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+"""
 
 
 def upgrade() -> None:
     connection = op.get_bind()
     for name in FUNCTIONS:
         connection.exec_driver_sql(_sql(name))
+    op.execute(APPEND_ONLY)
 
 
 def downgrade() -> None:
+    op.execute("DROP TRIGGER audit_log_is_append_only ON audit_log")
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {name}")

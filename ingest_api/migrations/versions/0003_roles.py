@@ -20,6 +20,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_cdc') THEN
         CREATE ROLE chat_cdc LOGIN REPLICATION;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_audit') THEN
+        CREATE ROLE chat_audit NOLOGIN;
+    END IF;
 END
 $roles$;
 
@@ -40,6 +43,18 @@ GRANT UPDATE (revoked_at) ON refresh_token_families TO chat_api;
 GRANT SELECT, INSERT ON refresh_tokens TO chat_api;
 GRANT UPDATE (used_at) ON refresh_tokens TO chat_api;
 GRANT SELECT, INSERT, DELETE ON outbox TO chat_api;
+
+-- Entries of the audit log are added by one function, with the rights of a role that nobody can log in as.
+GRANT USAGE ON SCHEMA public TO chat_audit;
+GRANT INSERT ON audit_log TO chat_audit;
+GRANT SELECT, UPDATE ON audit_head TO chat_audit;
+REVOKE EXECUTE ON FUNCTION record_audit_events FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION record_audit_events TO chat_api;
+GRANT SELECT ON audit_log, audit_head TO chat_api;
+GRANT chat_audit TO CURRENT_USER;
+GRANT CREATE ON SCHEMA public TO chat_audit; -- a function's owner needs it at the moment that it becomes the owner
+ALTER FUNCTION record_audit_events OWNER TO chat_audit;
+REVOKE CREATE ON SCHEMA public FROM chat_audit;
 
 GRANT SELECT ON conversations, participants, conversation_log, receipts TO chat_reader;
 GRANT SELECT (user_id, username, display_name) ON users TO chat_reader;
@@ -64,4 +79,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc")
+    op.execute("ALTER FUNCTION record_audit_events OWNER TO CURRENT_USER")
+    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc, chat_audit")

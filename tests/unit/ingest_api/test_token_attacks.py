@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwe, jws, jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest_api.app import PUBLIC_ROUTES, create_app
 from ingest_api.command_route import CommandRoute
 from ingest_api.security.authenticator import Authenticator
 from ingest_api.security.declarations import UndeclaredRoute, check_declarations
-from ingest_api.security.events import log_security_event
+from ingest_api.security.events import SecurityEvent
 from ingest_api.security.external_issuers import ExternalIssuer, TrustedIssuer
 from ingest_api.security.principals import Caller, RequireScope
 from ingest_api.settings import Settings
@@ -218,6 +219,10 @@ def protected_operations(app: FastAPI) -> list[Operation]:
     ]
 
 
+async def not_called(connection: AsyncConnection, event: SecurityEvent) -> None:
+    raise AssertionError(f"{event.action} without a database")
+
+
 @pytest.fixture(scope="module")
 def app() -> FastAPI:
     """The application with its authenticator and nothing behind it: who gets past that fails loudly."""
@@ -227,7 +232,7 @@ def app() -> FastAPI:
     issuer = ExternalIssuer(TrustedIssuer(issuer=IDP, jwks_url=f"{IDP}/keys"), transport=transport)
     engine: Any = None
     verifier = TokenVerifier(KeySet([KEY]), issuer=ISSUER)
-    app.state.chat = SimpleNamespace(authenticator=Authenticator(verifier, engine, [issuer], log_security_event))
+    app.state.chat = SimpleNamespace(authenticator=Authenticator(verifier, engine, [issuer], not_called))
     return app
 
 
