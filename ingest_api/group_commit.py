@@ -1,13 +1,15 @@
 """Group commit: what concurrent requests want to write goes to PostgreSQL together, one round trip per batch.
 
 There is no timer: while a batch is being committed the next one gathers, so batches are as large as the load makes
-them. What is written, and whether it may be, is decided by the SQL function that a Statement calls.
+them. A lane (a connection) takes its share of what waits and what is under way: while PostgreSQL works for one lane,
+Python works for another. What is written, and whether it may be, is decided by the SQL function that a Statement calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from schemas.problems import ProblemError
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+MIN_SHARE = 16
+"""So few items are not worth sharing: a call costs as much as sixteen of them."""
 UNKNOWN = "It is not known whether this was stored; retry with the same id."
 
 Item = TypeVar("Item")
@@ -94,6 +98,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._metrics = metrics
         self._units: deque[_Unit[Item, Answer]] = deque()
         self._waiting = 0
+        self._in_flight = 0
         self._idle: deque[asyncio.Future[None]] = deque()
         self._lanes: list[asyncio.Task[None]] = []
         self._is_closing = False
@@ -148,7 +153,8 @@ class GroupCommit(Generic[Item, Answer]):
         return answer
 
     async def _take(self) -> list[_Unit[Item, Answer]] | None:
-        """Everything that waits, up to the batch size (a unit is never cut); None when closed and nothing waits."""
+        """The lane's share of what waits, up to the batch size (a unit is never cut); None when closed and nothing
+        waits."""
         while not self._units:
             if self._is_closing:
                 return None
@@ -156,7 +162,9 @@ class GroupCommit(Generic[Item, Answer]):
             self._idle.append(idle)
             await idle
         taken, count = [], 0
-        while self._units and (count == 0 or count + len(self._units[0].items) <= self._limits.batch_size):
+        share = math.ceil((self._waiting + self._in_flight) / self._limits.connections)
+        most = min(self._limits.batch_size, max(MIN_SHARE, share))
+        while self._units and (count == 0 or count + len(self._units[0].items) <= most):
             unit = self._units.popleft()
             self._waiting -= len(unit.items)
             if not unit.answer.done():  # else: the request was cancelled before anything happened
@@ -171,6 +179,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if not units:
                     continue
                 items = [item for unit in units for item in unit.items]
+                self._in_flight += len(items)
                 if self._metrics is None:
                     results = await self._settle(lane, items, units)
                 else:
@@ -178,6 +187,8 @@ class GroupCommit(Generic[Item, Answer]):
                         results = await self._settle(lane, items, units)
                     self._metrics.batch_size.observe(len(items))
                 _answer(units, results)
+                self._in_flight -= len(items)
+                await asyncio.sleep(0)  # those who have just been answered may have more: it goes into the next batch
         finally:
             await lane.disconnect()
 

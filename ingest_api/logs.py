@@ -6,6 +6,7 @@ import logging
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 from starlette.types import Scope
 
@@ -41,6 +42,7 @@ def configure_logging(level: str) -> None:
             "%(levelname)s %(name)s %(message)s",
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)

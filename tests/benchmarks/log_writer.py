@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow
 
 from infra.local.postgres import binaries
 from infra.local.stack import Stack
+from ingest_api.fields import new_id
 from ingest_api.log_writer import LogWriter, NewEntry, new_entry
 from ingest_api.telemetry import WriterMetrics, trace_context
 from tests.benchmarks.load import Latencies
@@ -117,7 +118,7 @@ def run_pgbench(stack: Stack, actor: User, prefix: str, *, seconds: float) -> fl
 
 
 def _message(actor: User, conversation_id: str, traceparent: str) -> NewEntry:
-    message_id = str(uuid.uuid4())
+    message_id = new_id()
     return new_entry(
         event_id=message_id,
         type="MessageSent",

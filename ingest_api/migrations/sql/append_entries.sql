@@ -52,8 +52,9 @@ BEGIN
         ) WITH ORDINALITY
         AS i (event_id, conversation_id, actor_id, type, subject_id, tail, traceparent, ordinal)
     ), fresh AS (
-        SELECT DISTINCT ON (event_id) item.*
+        SELECT DISTINCT ON (event_id) item.*, conversations.last_seq -- its row is locked, so this is the last one
         FROM item
+        JOIN conversations USING (conversation_id)
         JOIN participants USING (conversation_id)
         WHERE participants.user_id = item.actor_id
           AND participants.left_seq IS NULL
@@ -74,12 +75,11 @@ BEGIN
         SET last_seq = last_seq + added.entries
         FROM (SELECT conversation_id, count(*) AS entries FROM fresh GROUP BY conversation_id) added
         WHERE conversations.conversation_id = added.conversation_id
-        RETURNING conversations.conversation_id, last_seq - added.entries AS base
     ), placed AS (
         SELECT numbered.*, '{"seq":' || seq || v_prefix || tail AS payload
         FROM (
-            SELECT fresh.*, base + row_number() OVER (PARTITION BY conversation_id ORDER BY ordinal) AS seq
-            FROM fresh JOIN bumped USING (conversation_id)
+            SELECT fresh.*, last_seq + row_number() OVER (PARTITION BY conversation_id ORDER BY ordinal) AS seq
+            FROM fresh
         ) AS numbered
     ), logged AS (
         INSERT INTO conversation_log
