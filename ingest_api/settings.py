@@ -79,7 +79,9 @@ class Settings(DatabaseSettings):
         default=10.0, gt=0, description="How long one commit may take before its outcome counts as unknown."
     )
     commands_served: int = Field(
-        default=32, ge=1, description="Commands that are worked on at once; the others wait, the newest first."
+        default=32,
+        ge=1,
+        description="Commands that are worked on at once; the others wait (in a crowd the newest is next).",
     )
     commands_waiting: int = Field(default=10_000, ge=0, description="Commands that may wait for their turn.")
     command_patience_seconds: float = Field(

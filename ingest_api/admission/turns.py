@@ -1,4 +1,4 @@
-"""How many commands are worked on at once, and who is next when more come: the newest.
+"""How many commands are worked on at once, and who is next when more come: the oldest, but in a crowd the newest.
 
 Under overload a fair queue makes everyone late. Here those who came last are answered at the usual speed, as many as
 the machine can serve, and the others are told to come back after they have waited for `patience_seconds`: refusing
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ingest_api.admission.refusals import Overloaded
+
+CROWD = 2
+"""So many times as many as have a turn may wait in a fair queue: they are served in a moment."""
 
 
 class TurnMetrics:
@@ -46,7 +50,8 @@ class Turns:
         self._metrics = metrics
         self._jitter = jitter
         self._taken = 0
-        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order of arrival
+        self._crowd = CROWD * limit
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # in the order of arrival
         metrics.serving.set_function(lambda: self._taken)
         metrics.waiting.set_function(lambda: len(self._waiting))
 
@@ -75,9 +80,9 @@ class Turns:
             timer.cancel()
 
     def give_back(self) -> None:
-        """Ends a turn: the newest of those that wait has the next one."""
+        """Ends a turn: one of those that wait has the next one."""
         while self._waiting:
-            turn, _ = self._waiting.popitem()
+            turn, _ = self._waiting.popitem(last=len(self._waiting) > self._crowd)
             if not turn.done():  # a cancelled one may still be listed
                 turn.set_result(None)
                 return

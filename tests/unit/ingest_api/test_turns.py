@@ -1,4 +1,4 @@
-"""Turns: the newest first, and nobody waits for ever."""
+"""Turns: the oldest first, in a crowd the newest, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ async def waiting(turns: Turns, name: str, served: list[str]) -> asyncio.Task[No
     return task
 
 
-async def test_the_newest_of_those_that_wait_is_next() -> None:
+async def test_the_oldest_is_next_but_in_a_crowd_the_newest() -> None:
     turns, registry = make()
     assert turns.take_now()
     assert not turns.take_now()
     served: list[str] = []
-    tasks = [await waiting(turns, name, served) for name in ("first", "second", "third")]
-    assert registry.get_sample_value("ingest_api_commands_waiting") == 3
+    tasks = [await waiting(turns, name, served) for name in "abcde"]
+    assert registry.get_sample_value("ingest_api_commands_waiting") == 5
     for _ in tasks:
         turns.give_back()
         await asyncio.sleep(0)
-    assert served == ["third", "second", "first"]
+    assert served == ["e", "d", "c", "a", "b"]
     turns.give_back()
     assert registry.get_sample_value("ingest_api_commands_served") == 0
     assert turns.take_now()
@@ -77,11 +77,11 @@ async def test_one_that_is_cancelled_takes_nobodys_turn(is_its_turn: bool) -> No
     newer = await waiting(turns, "newer", served)
     if is_its_turn:
         turns.give_back()
-    newer.cancel()
-    await asyncio.gather(newer, return_exceptions=True)
+    older.cancel()
+    await asyncio.gather(older, return_exceptions=True)
     if not is_its_turn:
         turns.give_back()
-    await older
-    assert served == ["older"]
+    await newer
+    assert served == ["newer"]
     turns.give_back()
     assert registry.get_sample_value("ingest_api_commands_served") == 0
