@@ -23,16 +23,17 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, log_writer
+from tests.benchmarks import change_data_capture, end_to_end, http, log_writer
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "writer")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
 READERS = ("timeline", "delivery")
+ACKNOWLEDGED_RATE = 1000.0
 
 
 async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
@@ -51,9 +52,20 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
             results["insert_to_kafka"] = await change_data_capture.compare(stack, rate=500, seconds=seconds)
     if "throughput" in parts:
         print("measuring throughput ...", flush=True)
-        results["throughput"] = {"whole_system": await end_to_end.measure_throughput(stack, seconds=seconds)}
+        results["throughput"] = {"whole_system": await http.measure_throughput(stack, seconds=seconds)}
         with stopped(stack, (*READERS, "connect")):
-            results["throughput"]["stream_side_stopped"] = await end_to_end.measure_throughput(stack, seconds=seconds)
+            results["throughput"] |= {
+                "stream_side_stopped": await http.measure_throughput(stack, seconds=seconds),
+                "batches": await http.measure_batches(stack, seconds=seconds),
+                "open_loop": await http.measure_open_loop(stack, rate=ACKNOWLEDGED_RATE, seconds=seconds),
+            }
+    if "overload" in parts:
+        print("measuring overload ...", flush=True)
+        with stopped(stack, (*READERS, "connect")):
+            peak = await http.measure_throughput(stack, seconds=seconds)
+            results["overload"] = await http.measure_overload(
+                stack, peak=peak["accepted_per_second"], seconds=2 * seconds
+            )
     if "writer" in parts:
         print("measuring the log writer ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
@@ -161,6 +173,30 @@ def render(results: dict[str, Any]) -> str:
         sections.append(
             "**HTTP, single posts, one API process, closed loop of 64 connections**\n\n"
             + table(("", "accepted/s", "acknowledged p50 / p99 ms"), rows)
+        )
+        batches, steady = throughput["batches"], throughput["open_loop"]
+        sections.append(
+            f"Batches of {batches['batch_size']} over {batches['connections']} connections, stream side stopped:"
+            f" {batches['messages_per_second']} messages/s. Single posts in an open loop of"
+            f" {steady['rate_per_second']}/s, stream side stopped: acknowledged p50 {steady['accepted_ms']['p50']},"
+            f" p99 {steady['accepted_ms']['p99']} ms."
+        )
+    if overload := results.get("overload"):
+        rows = [
+            (
+                name,
+                f"{run['rate_per_second']}/s",
+                run["accepted_per_second"],
+                f"{run['accepted_ms']['p50']} / {run['accepted_ms']['p99']}",
+                ", ".join(f"{outcome}: {count}" for outcome, count in sorted(run["outcomes"].items())),
+                f"{run['generator_cpu_percent']} %",
+            )
+            for name, run in (("a quarter of the peak", overload["unloaded"]), ("overload", overload["overloaded"]))
+        ]
+        header = ("", "offered", "accepted/s", "p50 / p99 ms of the accepted", "outcomes", "generator's CPU")
+        sections.append(
+            f"**Overload, open loop, stream side stopped; the peak of a closed loop was {overload['peak_per_second']}/s**"
+            "\n\n" + table(header, rows)
         )
     if writer := results.get("log_writer"):
         rows = [

@@ -108,35 +108,3 @@ async def _receive(  # noqa: PLR0917 - what one receiver needs
             if len(seen) >= expected:
                 return duplicates
     raise AssertionError(f"the stream ended after {len(seen)} of {expected} messages")
-
-
-async def measure_throughput(stack: Stack, *, seconds: float, connections: int = CONNECTIONS) -> dict[str, Any]:
-    """Single posts per second that one API process accepts, in a closed loop of `connections` senders."""
-    client = ChatClient(f"http://127.0.0.1:{stack.ports.ingest_api}", f"http://127.0.0.1:{stack.ports.delivery}")
-    try:
-        alice = await client.register("alice")
-        ids = [await client.create_conversation(alice) for _ in range(CONVERSATIONS)]
-    finally:
-        await client.close()
-    pool = ConnectionPool(stack.ports.ingest_api)
-    await pool.open(connections)
-    latencies = Latencies()
-    body = json.dumps({"body": {"type": "text", "text": FILLER}}).encode()
-    end = time.perf_counter() + seconds
-
-    async def keep_sending(number: int) -> int:
-        head = request_head(f"/v1/conversations/{ids[number % len(ids)]}/messages", alice.token)
-        accepted = 0
-        while (started := time.perf_counter()) < end:
-            status, _ = await pool.post(head, body)
-            latencies.record(time.perf_counter() - started)
-            accepted += status == 201
-        return accepted
-
-    accepted = sum(await asyncio.gather(*(keep_sending(number) for number in range(connections))))
-    pool.close()
-    return {
-        "accepted_per_second": round(accepted / seconds),
-        "connections": connections,
-        "acknowledged_ms": latencies.milliseconds(),
-    }

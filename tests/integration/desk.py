@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,11 @@ class Desk:
         )
         return User(user_id, f"user-{user_id}", self._token(user_id, "chat4all", "chat"))
 
-    def _token(self, subject: str, client_id: str, scope: str) -> str:
+    def with_expired_token(self, user: User) -> User:
+        """The same user, a second too late."""
+        return replace(user, token=self._token(user.user_id, "chat4all", "chat", lifetime_seconds=-1))
+
+    def _token(self, subject: str, client_id: str, scope: str, *, lifetime_seconds: int = 900) -> str:
         keys = read_key_set(self.settings.signing_key_file)
         return jwt.encode(
             {"alg": ALGORITHM, "typ": "at+jwt", "kid": keys.keys[0].kid},
@@ -63,7 +67,7 @@ class Desk:
                 "client_id": client_id,
                 "scope": scope,
                 "iat": int(time.time()),
-                "exp": int(time.time()) + 900,
+                "exp": int(time.time()) + lifetime_seconds,
                 "jti": str(uuid.uuid4()),
             },
             keys.keys[0],
