@@ -61,5 +61,5 @@ format: install ## format the code
 	@$(BIN)/ruff check --fix .
 
 lock: install ## resolve the requirements of pyproject.toml anew into requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 \
 	  --group local --group dev pyproject.toml -o requirements.lock

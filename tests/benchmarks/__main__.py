@@ -193,10 +193,10 @@ def render(results: dict[str, Any]) -> str:
             )
             for name, run in (("a quarter of the peak", overload["unloaded"]), ("overload", overload["overloaded"]))
         ]
-        header = ("", "offered", "accepted/s", "p50 / p99 ms of the accepted", "outcomes", "generator's CPU")
+        columns = ("", "offered", "accepted/s", "p50 / p99 ms of the accepted", "outcomes", "generator's CPU")
         sections.append(
-            f"**Overload, open loop, stream side stopped; the peak of a closed loop was {overload['peak_per_second']}/s**"
-            "\n\n" + table(header, rows)
+            f"**Overload, open loop, stream side stopped; a closed loop's peak was {overload['peak_per_second']}/s**"
+            "\n\n" + table(columns, rows)
         )
     if writer := results.get("log_writer"):
         rows = [

@@ -126,7 +126,8 @@ async def test_three_processes_that_are_killed_at_random_leave_dense_seqs(stack:
         host="127.0.0.1", port=stack.ports.postgres, dbname=DATABASE, user=OWNER, password=stack.secrets.database_owner
     ) as connection:
         rows = connection.execute(
-            "SELECT conversation_id::text, seq, event_id::text FROM conversation_log WHERE conversation_id = ANY (%s::uuid[])",
+            "SELECT conversation_id::text, seq, event_id::text FROM conversation_log"
+            " WHERE conversation_id = ANY (%s::uuid[])",
             (ids,),
         ).fetchall()
         waiting = connection.execute("SELECT count(*) FROM outbox").fetchone()

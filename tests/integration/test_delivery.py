@@ -593,7 +593,7 @@ async def test_many_watchers_share_one_subscription(world: World) -> None:
 async def test_sigterm_ends_streams_and_the_process_promptly(world: World) -> None:
     alice = await world.register()
     port = free_port()
-    process = subprocess.Popen(  # noqa: ASYNC220
+    process = subprocess.Popen(
         [sys.executable, "-m", "stream_apps.delivery", "--port", str(port)],
         cwd=Path(__file__).resolve().parents[2],
         env=world.delivery_environment() | {"PATH": "/usr/bin:/bin"},
