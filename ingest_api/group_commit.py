@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -270,6 +271,8 @@ class _Lane(Generic[Item, Answer]):
         raise AssertionError("unreachable")
 
     async def _connected(self) -> AsyncConnection[TupleRow]:
+        if self._connection is not None and _has_ended(self._connection):
+            await self.disconnect()
         if self._connection is None:
             try:
                 self._connection = await self._connect()
@@ -281,6 +284,23 @@ class _Lane(Generic[Item, Answer]):
     def _note(self, diagnostic: errors.Diagnostic) -> None:
         if diagnostic.severity_nonlocalized == "WARNING":
             self._warnings.append(diagnostic.message_primary or "")
+
+
+def _has_ended(connection: AsyncConnection[TupleRow]) -> bool:
+    """Whether the server has closed this connection, which nobody is using. Found out before anything is sent, it costs
+    a reconnection; afterwards the outcome would be unknown. Takes no round trip: an idle connection has nothing to
+    read, unless the server tells of a changed setting or says goodbye."""
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN)
+    try:
+        while readable.poll(0):
+            connection.pgconn.consume_input()
+            if connection.closed:
+                return True
+            connection.pgconn.notifies()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def _answer(units: list[_Unit[Item, Answer]], results: list[Answer | ProblemError]) -> None:

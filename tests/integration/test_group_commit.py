@@ -112,6 +112,17 @@ async def test_a_commit_that_takes_too_long_is_never_called_stored(desk: Desk) -
         assert (await writer.append(entry)).seq == 2
 
 
+async def test_a_connection_that_ended_while_it_was_idle_costs_nobody_their_answer(desk: Desk) -> None:
+    alice = await desk.register()
+    conversation_id = await desk.create_conversation(alice)
+    async with desk.writer(connections=1) as writer:
+        assert (await writer.append(message(conversation_id, alice))).seq == 2
+        assert await desk.rows(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'chat_api'"
+        )
+        assert (await writer.append(message(conversation_id, alice))).seq == 3
+
+
 @asynccontextmanager
 async def locked(desk: Desk, conversation_id: str) -> AsyncIterator[None]:
     """Another transaction holds the conversation's row."""
