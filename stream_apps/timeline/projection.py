@@ -61,7 +61,10 @@ def project(records: Iterable[Record]) -> Changes:
         except MalformedEnvelope as error:
             changes.poison.append(Poison(record, str(error)))
             continue
-        event, memberships, reason = _event_of(envelope)
+        try:
+            event, memberships, reason = _event_of(envelope)
+        except Exception as error:  # whatever an event does to its parser, the others are not to suffer for it
+            event, memberships, reason = _plain(envelope), (), f"{type(error).__name__}: {error}"
         if reason:
             changes.poison.append(Poison(record, reason))
         changes.events.setdefault(envelope.conversation_id, []).append(event)
@@ -87,8 +90,12 @@ def memberships_of_entries(conversation_id: str, entries: Sequence[LogEntry]) ->
     return changes
 
 
+def _plain(envelope: Envelope) -> TimelineEvent:
+    return TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+
+
 def _event_of(envelope: Envelope) -> tuple[TimelineEvent, Sequence[MembershipChange], str | None]:
-    plain = TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+    plain = _plain(envelope)
     if envelope.event_type not in WITH_EFFECTS:
         return plain, (), None
     try:

@@ -17,6 +17,7 @@ from schemas import redis_keys
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.log_reader import ConversationSnapshot, LogEntry
 from stream_apps.redis_tables.tables import (
+    Advanced,
     Applied,
     MembershipChange,
     ReceiptChange,
@@ -403,9 +404,10 @@ async def test_receipts_only_grow_and_only_news_are_published(reading: Reading, 
     await reading.listen(conversation_id)
     late = receipt(one, 4, 3)
     assert (
-        await reading.tables.advance_receipts({conversation_id: [receipt(one, 5, 2), late, receipt(other, 1, 0)]}) == 3
-    )
-    assert await reading.tables.advance_receipts({conversation_id: [late, receipt(one, 5, 3), receipt(one, 1, 1)]}) == 0
+        await reading.tables.advance_receipts({conversation_id: [receipt(one, 5, 2), late, receipt(other, 1, 0)]})
+    ) == Advanced(3, {})
+    again = [late, receipt(one, 5, 3), receipt(one, 1, 1)]
+    assert await reading.tables.advance_receipts({conversation_id: again}) == Advanced(0, {})
     held = await reading.find(conversation_id)
     assert held is not None
     assert held.receipts == {one: Receipt(5, 3), other: Receipt(1, 0)}
