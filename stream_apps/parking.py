@@ -1,8 +1,8 @@
-"""Per-conversation parking: a conversation whose records cannot be applied just now waits here, and the others go on.
+"""Per-conversation parking: records that cannot be applied just now wait here, conversation by conversation, and
+everything else goes on.
 
-What a parked conversation's batch brought is not acknowledged before it is settled, so a process that ends meanwhile
-gets it again. It is tried again, ever less often; after a while its records become dead letters, and the conversation's
-next record is tried like any other.
+Their batch is not acknowledged before they are settled, so a process that ends meanwhile gets them again. They are
+tried again, ever less often; what still cannot be applied after a while becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ PARKED_RECORDS = 10_000
 """What may be parked altogether. When there is more, the conversation that has been here longest is given up."""
 
 
-class Unapplicable(Exception):
-    """A conversation's records cannot be applied just now, for a reason that is this conversation's alone."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The records of one conversation that cannot be applied just now, for a reason that is this conversation's
+    alone."""
+
+    records: Sequence[Record]
+    reason: str
 
 
 class Desk(Protocol):
     """Who applies the records of one conversation, and sets them aside when that stays impossible. Raises what says
-    that something is away, too."""
+    that something is away."""
 
-    async def apply_one(self, conversation_id: str, records: Sequence[Record]) -> None:
-        """Applies them. Raises Unapplicable."""
+    async def apply_one(self, conversation_id: str, records: Sequence[Record]) -> Left | None:
+        """Applies them; what is left."""
 
     async def give_up(self, records: Sequence[Record], reason: str) -> None:
         """Sets them aside."""
@@ -45,7 +50,6 @@ class Desk(Protocol):
 
 @dataclass(slots=True)
 class _Parked:
-    reason: str
     next_try: float
     settled: asyncio.Future[None]
     pause: float = FIRST_PAUSE_SECONDS
@@ -54,8 +58,8 @@ class _Parked:
 
 
 class ParkingLot:
-    """The parked conversations. Each is tried again for `seconds`; the time while something is away does not count
-    (`is_passing` tells such errors)."""
+    """The conversations that have records here. Each is tried again for `seconds`; the time while something is away
+    does not count (`is_passing` tells such errors)."""
 
     def __init__(
         self,
@@ -76,17 +80,17 @@ class ParkingLot:
     def __contains__(self, conversation_id: str) -> bool:
         return conversation_id in self._parked
 
-    def park(self, conversation_id: str, records: Sequence[Record], reason: str) -> asyncio.Future[None]:
-        """Keeps the records, behind those that the conversation has here already. The future is done when all of them
+    def park(self, conversation_id: str, left: Left) -> asyncio.Future[None]:
+        """Keeps the records, with those that the conversation has here already. The future is done when all of them
         are applied or set aside, and cancelled when they will come again."""
         parked = self._parked.get(conversation_id)
         if parked is None:
-            logger.warning("conversation %s is parked: %s", conversation_id, reason)
+            logger.warning("conversation %s is parked: %s", conversation_id, left.reason)
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            parked = self._parked[conversation_id] = _Parked(reason, self._clock() + FIRST_PAUSE_SECONDS, settled)
+            parked = self._parked[conversation_id] = _Parked(self._clock() + FIRST_PAUSE_SECONDS, settled)
             self._count()
-        for record in records:  # a batch that is retried brings them again
-            parked.records[record.topic, record.partition, record.offset] = record
+        for record in left.records:  # a batch that is retried brings them again
+            parked.records[_origin(record)] = record
         return parked.settled
 
     def clear(self) -> None:
@@ -97,8 +101,8 @@ class ParkingLot:
         self._count()
 
     async def attend(self, desk: Desk) -> None:
-        """Tries those whose time has come, who came first before who came later. Raises what is neither Unapplicable
-        nor passing."""
+        """Tries those whose time has come, who came first before who came later. Raises what the desk raises unless it
+        is passing."""
         for conversation_id, parked in list(self._parked.items()):
             if self._clock() >= parked.next_try or self._is_crowded():
                 try:
@@ -116,17 +120,21 @@ class ParkingLot:
         """Whether no record is left. More may come while these are applied."""
         while parked.records:
             records = list(parked.records.values())
-            try:
-                await desk.apply_one(conversation_id, records)
-            except Unapplicable as error:
-                parked.reason = str(error)
+            left = await desk.apply_one(conversation_id, records)
+            if left is not None:
+                kept = {_origin(record) for record in left.records}
+                self._remove(parked, [record for record in records if _origin(record) not in kept])
                 parked.waited += parked.pause
                 if parked.waited < self._seconds and not self._is_crowded():
                     return False
-                await desk.give_up(records, parked.reason)
-            for record in records:
-                parked.records.pop((record.topic, record.partition, record.offset), None)
+                records = list(left.records)
+                await desk.give_up(records, left.reason)
+            self._remove(parked, records)
         return True
+
+    def _remove(self, parked: _Parked, records: Sequence[Record]) -> None:
+        for record in records:
+            parked.records.pop(_origin(record), None)
 
     def _let_go(self, conversation_id: str, parked: _Parked) -> None:
         if self._parked.get(conversation_id) is parked:
@@ -148,6 +156,10 @@ class ParkingLot:
             self.is_used.set()
         else:
             self.is_used.clear()
+
+
+def _origin(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
 
 
 class Attendant:

@@ -42,8 +42,8 @@ class Poison:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of records changes: events per conversation (in the records' order) and the records that they came
-    in, who joined and left, and what is poison."""
+    """What a batch of records changes: events per conversation, in seq order, and beside them the records that they
+    came in; who joined and left; and what is poison."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     events: dict[str, list[TimelineEvent]] = field(default_factory=dict)
@@ -55,6 +55,7 @@ def project(records: Iterable[Record]) -> Changes:
     """The changes of a batch. A payload is parsed only if its type has effects besides the timeline. One that does not
     satisfy its type is poison, but keeps its place in the timeline, so that the conversation goes on."""
     changes = Changes()
+    disordered: set[str] = set()
     for record in records:
         try:
             envelope = read_envelope(record.key, record.headers, record.value)
@@ -67,9 +68,17 @@ def project(records: Iterable[Record]) -> Changes:
             event, memberships, reason = _plain(envelope), (), f"{type(error).__name__}: {error}"
         if reason:
             changes.poison.append(Poison(record, reason))
-        changes.events.setdefault(envelope.conversation_id, []).append(event)
+        events = changes.events.setdefault(envelope.conversation_id, [])
+        if events and events[-1].seq > event.seq:
+            disordered.add(envelope.conversation_id)
+        events.append(event)
         changes.records.setdefault(envelope.conversation_id, []).append(record)
         changes.memberships += memberships
+    for conversation_id in disordered:  # redelivered in the middle of a batch, or poison
+        pairs = zip(changes.events[conversation_id], changes.records[conversation_id], strict=True)
+        in_order = sorted(pairs, key=lambda pair: pair[0].seq)
+        changes.events[conversation_id] = [event for event, _ in in_order]
+        changes.records[conversation_id] = [record for _, record in in_order]
     return changes
 
 
