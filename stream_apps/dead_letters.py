@@ -18,16 +18,21 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = ".dead-letter"
 RECALL_SECONDS = 30.0
+ORIGIN = ("Topic", "Partition", "Offset")
+
+Origin = tuple[str, int, int]
 
 
 class DeadLetters:
     """Sends records to their topic's dead-letter topic. The producer is made when it is first needed; then it is also
-    read what was set aside lately, so that an app that was stopped by the limit and started again goes no further."""
+    read what was set aside lately, so that an app that was stopped by the limit and started again goes no further, and
+    one that ended before it could acknowledge sets nothing aside twice."""
 
     def __init__(self, bootstrap: str, *, limit: int) -> None:
         self._bootstrap = bootstrap
         self._limit = DeadLetterLimit(limit)
         self._recalled: set[str] = set()
+        self._known: set[Origin] = set()
         self._producer: AIOKafkaProducer | None = None
 
     async def send(self, record: Record, reason: str) -> None:
@@ -36,6 +41,8 @@ class DeadLetters:
         topic = record.topic + SUFFIX
         if topic not in self._recalled:
             await self._recall(topic)
+        if (record.topic, record.partition, record.offset) in self._known:
+            return
         name = name_of(record.key, record.topic, record.partition, record.offset)
         self._limit.check(
             name,
@@ -65,7 +72,9 @@ class DeadLetters:
                 while any([await consumer.position(one) < ends[one] for one in consumer.assignment()]):
                     for letters in (await consumer.getmany(timeout_ms=1000)).values():
                         for letter in letters:
-                            self._limit.note(_name_of_letter(letter), letter.timestamp / 1000)
+                            origin = _origin_of(letter)
+                            self._known.add(origin)
+                            self._limit.note(name_of(letter.key, *origin), letter.timestamp / 1000)
         except TimeoutError as error:
             raise KafkaTimeoutError(f"{topic} could not be read within {RECALL_SECONDS:g} s") from error
         finally:
@@ -107,10 +116,8 @@ def _headers(record: Record, reason: str) -> list[tuple[str, bytes | None]]:
     ]
 
 
-def _name_of_letter(letter: Any) -> str:
-    """The name that the record had which became this dead letter."""
+def _origin_of(letter: Any) -> Origin:
+    """Of the record that became this dead letter."""
     headers = dict(letter.headers)
-    topic, partition, offset = (
-        (headers.get(f"deadLetter{part}") or b"0").decode() for part in ("Topic", "Partition", "Offset")
-    )
-    return name_of(letter.key, topic, int(partition), int(offset))
+    topic, partition, offset = ((headers.get(f"deadLetter{part}") or b"0").decode() for part in ORIGIN)
+    return topic, int(partition), int(offset)
