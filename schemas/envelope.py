@@ -13,6 +13,10 @@ HEADER_SEQ = "seq"
 HEADER_TRACEPARENT = "traceparent"
 
 
+LARGEST_SEQ = 2**53
+"""Redis' scripts count in floating point, which is exact up to here."""
+
+
 class MalformedEnvelope(ValueError):
     """The record has no usable key or headers, so no conversation and seq can be told."""
 
@@ -35,13 +39,13 @@ def read_envelope(key: bytes | None, headers: Iterable[tuple[str, bytes | None]]
     found = dict(headers)
     try:
         conversation_id = conversation_id_of_key(key or b"")
-        seq = int(_text(found, HEADER_SEQ))
+        seq = _read_seq(_text(found, HEADER_SEQ))
         event_id = _text(found, HEADER_EVENT_ID)
         event_type = _text(found, HEADER_EVENT_TYPE)
     except (MalformedKey, KeyError, ValueError) as error:
         raise MalformedEnvelope(f"{type(error).__name__}: {error}") from error
-    if seq < 1:
-        raise MalformedEnvelope(f"seq is {seq}, and seqs start at 1")
+    if not 1 <= seq <= LARGEST_SEQ:
+        raise MalformedEnvelope(f"seq is {seq}, and seqs go from 1 to {LARGEST_SEQ}")
     if not is_uuid(event_id):
         raise MalformedEnvelope(f"the header {HEADER_EVENT_ID} is not a UUID: {event_id!r}")
     if not event_type:
@@ -57,6 +61,13 @@ def read_envelope(key: bytes | None, headers: Iterable[tuple[str, bytes | None]]
         payload=value,
         traceparent=traceparent.decode("ascii", "replace") if traceparent else None,
     )
+
+
+def _read_seq(text: str) -> int:
+    """Digits alone: int() takes more (`1_0`, ` 7`)."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(f"the header {HEADER_SEQ} is no seq: {text[:40]!r}")
+    return int(text)
 
 
 def _text(headers: dict[str, bytes | None], name: str) -> str:

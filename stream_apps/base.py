@@ -19,34 +19,22 @@ from typing import Any, NoReturn, Protocol
 
 import faust
 from aiokafka.errors import KafkaError
-from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.topics import Topic
 from stream_apps.chunk_transport import ChunkTransport
 from stream_apps.log_reader import LogUnavailable
+from stream_apps.parking import when_all_settled
 from stream_apps.records import Record
+from stream_apps.redis_tables.replies import is_passing_reply
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import StreamMetrics
 
 logger = logging.getLogger(__name__)
 
-PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, LogUnavailable, KafkaError)
+PASSING = (RedisConnectionError, RedisTimeoutError, LogUnavailable, KafkaError)
 """What is raised when something is away: retried for as long as it takes."""
-
-PASSING_REPLIES = (
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-)
-"""How Redis' errors begin that say that it cannot take writes just now."""
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
@@ -59,10 +47,19 @@ BUFFERED_CHUNKS = 32
 BATCH_RECORDS = 1000
 """A batch takes no further chunk when it has this many records. Redis does nothing else meanwhile: some 10 ms."""
 
+STUCK_REBALANCE_SECONDS = 150.0
+"""A rebalance ends within Faust's rebalance timeout, 60 s."""
+
 EXIT_STATUS = 70
 """The process' exit status when there is no way on (EX_SOFTWARE of sysexits.h)."""
 
-Handler = Callable[[Sequence[Record]], Awaitable[None]]
+Unsettled = Sequence[asyncio.Future[None]] | None
+"""What a batch leaves for later, conversation by conversation: it is acknowledged when all of these are done, and comes
+again if one is cancelled."""
+
+Handler = Callable[[Sequence[Record]], Awaitable[Unsettled]]
+"""Returns when the records are applied, but for what it parked. Raises what says that something is away; anything else
+ends the process."""
 
 
 class Watchdog:
@@ -122,6 +119,7 @@ class StreamApp(faust.App):
             consumer_max_fetch_size=CHUNK_BYTES,
             stream_buffer_maxsize=BUFFERED_CHUNKS,
             stream_wait_empty=True,
+            consumer_group_instance_id=settings.group_instance_id or None,
         )
         self.transport = ChunkTransport(self.conf.broker_consumer, self)
         self._parts = parts
@@ -156,10 +154,25 @@ class StreamApp(faust.App):
         return lag, committed
 
     async def _watch(self) -> None:
+        settled_at = looked_at = time.monotonic()
         while not self.should_stop:
             await self.sleep(WATCH_SECONDS)
-            if self.rebalancing or self.should_stop:
+            now = time.monotonic()
+            if now - looked_at > 5 * WATCH_SECONDS:  # the process was paused, and can only now go on
+                self._watchdog.excuse()
+                settled_at = now
+            looked_at = now
+            if self.should_stop:
                 continue
+            if failure := self.consumer.find_failure():
+                logger.critical("Kafka's consumer has failed; the process ends", exc_info=failure)
+                end_process()
+            if self.rebalancing:
+                if now - settled_at > STUCK_REBALANCE_SECONDS:
+                    logger.critical("a rebalance has lasted for %d s; the process ends", now - settled_at)
+                    end_process()
+                continue
+            settled_at = now
             lag, committed = self.lag_and_committed()
             self._metrics.lag_records.set(lag)
             if self._watchdog.is_stalled(lag=lag, committed=committed):
@@ -173,46 +186,71 @@ def add_agent(app: StreamApp, topic: Topic, handler: Handler, metrics: StreamMet
     source = app.topic(topic.name, key_serializer="raw", value_serializer="raw", internal=False)
 
     async def consume(stream: Any) -> None:
-        queue = stream.channel.queue
-        async for event in stream.noack().events():
-            events = [event]
-            count = len(event.value.records)
-            while count < BATCH_RECORDS and not queue.empty():
-                waiting = queue.get_nowait()
-                # Faust checks this for what comes through the stream. What was fetched before a rebalance comes again.
-                if waiting.message.generation_id == app.consumer_generation_id:
-                    events.append(waiting)
-                    count += len(waiting.value.records)
-            records = [record for taken in events for record in taken.value.records]
-            if await _apply(app, handler, records, metrics, watchdog):
-                for taken in events:
-                    taken.ack()
-            else:
-                for taken in events:
-                    app.consumer.abandon(taken.message)
+        try:
+            await _consume(app, stream, handler, metrics, watchdog)
+        except Exception:
+            logger.critical("the agent of %s has failed; the process ends", topic.name, exc_info=True)
+            end_process()
 
     app.agent(source, name=f"{app.conf.id}-{topic.name}-agent", concurrency=1)(consume)
 
 
+async def _consume(app: StreamApp, stream: Any, handler: Handler, metrics: StreamMetrics, watchdog: Watchdog) -> None:
+    queue = stream.channel.queue
+    async for event in stream.noack().events():
+        events = [event]
+        count = len(event.value.records)
+        while count < BATCH_RECORDS and not queue.empty():
+            waiting = queue.get_nowait()
+            # Faust checks this for what comes through the stream. What was fetched before a rebalance comes again.
+            if waiting.message.generation_id == app.consumer_generation_id:
+                events.append(waiting)
+                count += len(waiting.value.records)
+        records = [record for taken in events for record in taken.value.records]
+        try:
+            unsettled = await _apply(app, handler, records, metrics, watchdog)
+        except GivenBack:
+            for taken in events:
+                app.consumer.abandon(taken.message)
+        else:
+            _acknowledge(app, events, unsettled)
+
+
+def _acknowledge(app: StreamApp, events: Sequence[Any], unsettled: Unsettled) -> None:
+    """Acknowledges the events, as soon as nothing of theirs is unsettled."""
+    if not unsettled:
+        for event in events:
+            event.ack()
+        return
+    chunks = [event.value for event in events]
+    for event in events:
+        app.consumer.abandon(event.message)
+        event.value.hold()
+    when_all_settled(unsettled, lambda: [chunk.acknowledge() for chunk in chunks])
+
+
+class GivenBack(Exception):
+    """Something is away, and the partitions are about to go to someone else, or the app stops."""
+
+
 async def _apply(
     app: StreamApp, handler: Handler, records: Sequence[Record], metrics: StreamMetrics, watchdog: Watchdog
-) -> bool:
-    """Whether the records are applied. If not, the partitions are about to go to someone else, or the app stops, while
-    something is away."""
+) -> Unsettled:
+    """Has the records applied, however long it takes. Raises GivenBack."""
     started = time.perf_counter()
     metrics.records_total.inc(len(records))
     metrics.batch_records.observe(len(records))
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            await handler(records)
+            unsettled = await handler(records)
         except Exception as error:
             if not is_passing(error):
                 logger.critical("these %d records cannot be applied; the process ends", len(records), exc_info=True)
                 end_process()
             if not app.flow_control.is_active():
                 logger.warning("giving %d records back: %s: %s", len(records), type(error).__name__, error)
-                return False
+                raise GivenBack from error
             metrics.retries_total.inc()
             logger.warning("retrying %d records: %s: %s", len(records), type(error).__name__, error)
             watchdog.excuse()
@@ -222,18 +260,24 @@ async def _apply(
             break
     metrics.apply_seconds.observe(time.perf_counter() - started)
     metrics.last_progress.set_to_current_time()
-    return True
+    return unsettled
 
 
 def is_passing(error: Exception) -> bool:
     """Whether the error says that something is away, or cannot take writes just now."""
-    return isinstance(error, PASSING) or (isinstance(error, ResponseError) and str(error).startswith(PASSING_REPLIES))
+    return isinstance(error, PASSING) or is_passing_reply(error)
 
 
 async def _pause(app: StreamApp, seconds: float) -> None:
     """Ends early when Faust stops the flow: it then waits for what is being applied."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(app.consumer.suspend_flow.wait(), seconds)
+
+
+def end_because_of(error: Exception) -> NoReturn:
+    """Ends the process as end_process does, and the log says why."""
+    logger.critical("%s; the process ends", error, exc_info=error)
+    end_process()
 
 
 def end_process() -> NoReturn:

@@ -11,7 +11,9 @@ pinned exactly, and tests/unit/stream_apps/test_chunk_transport.py watches them:
   with `perform_seek`, to the committed offsets, before the flow is resumed;
 - `AIOKafkaConsumerThread._create_worker_consumer` makes the aiokafka consumer, which reads `_fetch_max_wait_ms` and
   `_fetch_max_bytes` when `on_start` starts it; `getmany` there is what crosses into the consumer's thread;
-- aiokafka's `Fetcher._get_actions_per_node` makes the fetch requests; `_records` holds what was not taken yet.
+- aiokafka's `Fetcher._get_actions_per_node` makes the fetch requests; `_records` holds what was not taken yet;
+- `Fetcher._fetch_task`, `GroupCoordinator._coordination_task` and `_pending_exception` tell of a fetcher or a group
+  membership that has ended. Faust fetches past aiokafka's own check of them, and would wait for ever.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class Chunk:
     def acknowledge(self) -> None:
         """Its records have been applied, and are let go."""
         self.is_acknowledged = True
+        self.records = []
+
+    def hold(self) -> None:
+        """Its records are let go; some of them are kept elsewhere until they are applied."""
         self.records = []
 
 
@@ -122,7 +128,8 @@ class ChunkConsumer(Consumer):
             yield partition, self._message(partition, chunk)
 
     def abandon(self, message: Any) -> None:
-        """The message will not be acknowledged: Faust need not wait for it before it rebalances or stops."""
+        """Faust need not wait for the message before it rebalances or stops: it is not acknowledged, or its chunk is
+        later, without Faust."""
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
 
@@ -130,6 +137,17 @@ class ChunkConsumer(Consumer):
         """Faust's, and the chunk knows."""
         message.value.acknowledge()
         return bool(super().ack(message))
+
+    def find_failure(self) -> BaseException | None:
+        """Why aiokafka's consumer fetches no more, or is no member of its group any more; None while all is well."""
+        consumer = getattr(self._thread, "_consumer", None)
+        if consumer is None or consumer._coordinator is None:
+            return None
+        failure: BaseException | None = getattr(consumer._coordinator, "_pending_exception", None)
+        for task in (getattr(consumer._coordinator, "_coordination_task", None), consumer._fetcher._fetch_task):
+            if failure is None and task is not None and task.done() and not task.cancelled():
+                failure = task.exception() or RuntimeError(f"{task.get_coro().__qualname__} has ended")
+        return failure
 
     async def perform_seek(self) -> None:
         """Faust's; the lines begin anew. (Twice: what is handed over while it waits is not in line either.)"""

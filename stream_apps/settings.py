@@ -23,8 +23,23 @@ class StreamSettings(BaseSettings):
     database_user: str = Field(default="chat_reader", description="The role that this program logs in as.")
     database_password: SecretStr = Field(default=SecretStr(""), description="That role's password.")
     metrics_port: int = Field(default=9101, ge=0, le=65535, description="Port of the app's metrics, on loopback.")
+    group_instance_id: str = Field(
+        default="",
+        max_length=249,
+        description="A name for this worker that it keeps when it starts again, and that no other worker of the app has"
+        " (Kafka's group.instance.id): it then gets its partitions back without a rebalance. Empty: none.",
+    )
     dead_letter_limit: int = Field(
-        default=100, ge=1, description="Dead letters after which an app stops: something is wrong with the stream."
+        default=100,
+        ge=1,
+        description="Of how many conversations records may become dead letters within an hour before an app stops:"
+        " something is wrong with the stream.",
+    )
+    park_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="How long a conversation whose records cannot be applied is tried again before these become dead"
+        " letters. The others go on meanwhile.",
     )
     watchdog_seconds: float = Field(
         default=30.0,

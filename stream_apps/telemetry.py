@@ -50,4 +50,10 @@ class TimelineMetrics(StreamMetrics):
         self.rebuilds_total = Counter(
             "timeline_rebuilds_total", "Conversations rebuilt from Postgres.", registry=registry
         )
+        self.repairs_total = Counter(
+            "timeline_repairs_total", "Conversations whose tables held what is none of ours.", registry=registry
+        )
+        self.parked_conversations = Gauge(
+            "timeline_parked_conversations", "Conversations whose events cannot be applied just now.", registry=registry
+        )
         self.receipts_total = Counter("timeline_receipts_total", "Receipts that were news.", registry=registry)

@@ -17,7 +17,7 @@ from schemas.redis_keys import (
     decode_participation,
 )
 from stream_apps.log_reader import ConversationSnapshot, LogEntry, latest_changes
-from stream_apps.redis_tables.tables import Applied, MembershipChange, ReceiptChange, TimelineEvent
+from stream_apps.redis_tables.tables import Advanced, Applied, MembershipChange, ReceiptChange, TimelineEvent
 
 
 @dataclass
@@ -52,12 +52,16 @@ class InMemoryTables:
     receipts: dict[str, dict[str, Receipt]] = field(default_factory=dict)
     published: list[tuple[str, LiveFrame]] = field(default_factory=list)
     announced: list[MembershipChange] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Conversations whose tables hold what is none of ours, and what Redis says of them."""
     _epochs: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def apply(self, changes: Mapping[str, Sequence[TimelineEvent]]) -> dict[str, Applied]:
         return {conversation_id: self._apply(conversation_id, events) for conversation_id, events in changes.items()}
 
     def _apply(self, conversation_id: str, events: Sequence[TimelineEvent]) -> Applied:
+        if conversation_id in self.damaged:
+            return Applied(0, 0, None, error=self.damaged[conversation_id])
         held = self.conversations.get(conversation_id)
         table = held or ConversationTable(next(self._epochs))
         applied = duplicates = 0
@@ -119,6 +123,11 @@ class InMemoryTables:
             self.published.append((snapshot.conversation_id, LiveFrame(*entries[-1])))
         return True
 
+    async def drop(self, conversation_id: str) -> None:
+        self.conversations.pop(conversation_id, None)
+        self.receipts.pop(conversation_id, None)
+        self.damaged.pop(conversation_id, None)
+
     async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
         incomplete: dict[str, None] = {}
         for change in changes:
@@ -146,15 +155,18 @@ class InMemoryTables:
     async def announce(self, changes: Sequence[MembershipChange]) -> None:
         self.announced += changes
 
-    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> int:
+    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> Advanced:
         news = 0
+        errors = {name: self.damaged[name] for name in changes if name in self.damaged}
         for conversation_id, receipts in changes.items():
+            if conversation_id in errors:
+                continue
             for change in receipts:
                 if self._advance(conversation_id, change.user_id, Receipt(change.delivered_seq, change.read_seq)):
                     news += 1
                     frame = LiveFrame(0, "ReceiptAdvanced", change.event_id, change.payload)
                     self.published.append((conversation_id, frame))
-        return news
+        return Advanced(news, errors)
 
     def _advance(self, conversation_id: str, user_id: str, receipt: Receipt) -> bool:
         held = self.receipts.setdefault(conversation_id, {})

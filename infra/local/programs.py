@@ -233,7 +233,11 @@ def _delivery_environment(site: Site) -> dict[str, str]:
 
 
 def _timeline_environment(site: Site) -> dict[str, str]:
-    return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.timeline_metrics)}
+    return {
+        **_reader(site),
+        "CHAT4ALL_METRICS_PORT": str(site.config.ports.timeline_metrics),
+        "CHAT4ALL_GROUP_INSTANCE_ID": "timeline-1",
+    }
 
 
 def _timeline_command(site: Site) -> list[str]:

@@ -5,7 +5,8 @@
 --       seq, type, event id, payload, effects ('' or JSON with any of: "title": text or null,
 --       "participants": {user: "joined:left:role"}, "left": user, "successor": user, "message_id": what is changed)
 -- Answers, per conversation: events applied, duplicates, and the head's seq before a gap (-1: no gap; -2: a gap, and
--- there is no head at all).
+-- there is no head at all), or the error that ended it. A conversation's error is no other's: all are gone through, and
+-- what was applied before it counts.
 local length, epoch = ARGV[1], ARGV[2]
 local answer = {}
 local at = 3
@@ -45,48 +46,54 @@ local function change_message(head, changes, message_id, seq, payload, last_mess
     end
 end
 
-for c = 1, #KEYS, 5 do
+-- How far the conversation at hand is; `held` is its head's seq as it was found.
+local held, seq, applied, duplicates, gap, last_message
+
+-- What may be repeated comes first: an event whose entry is in the timeline has had all its effects.
+local function append(head, timeline, participants, changes, channel, e)
+    local kind, id, payload, effects = ARGV[e + 1], ARGV[e + 2], ARGV[e + 3], ARGV[e + 4]
+    local is_change = false
+    if not held and applied == 0 then
+        -- What is left of tables whose head was lost would refuse these entries.
+        redis.call('DEL', timeline, participants, changes)
+    end
+    if effects ~= '' then
+        local effect = cjson.decode(effects)
+        if effect.title == cjson.null then
+            redis.call('HDEL', head, 'title')
+        elseif effect.title then
+            redis.call('HSET', head, 'title', effect.title)
+        end
+        for user, participation in pairs(effect.participants or {}) do
+            redis.call('HSET', participants, user, participation)
+        end
+        if effect.left then
+            leave(participants, effect, ARGV[e])
+        end
+        if effect.message_id then
+            change_message(head, changes, effect.message_id, ARGV[e], payload, last_message)
+            is_change = true
+        end
+    end
+    redis.call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0', 'type', kind, 'id', id, 'data', payload)
+    redis.call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. '\n' .. payload)
+    if kind == 'MessageSent' then
+        last_message = payload
+    elseif is_change then
+        trim(timeline, changes)
+    end
+end
+
+local function apply(c, first, last)
     local head, timeline, participants, changes, channel = KEYS[c], KEYS[c + 1], KEYS[c + 2], KEYS[c + 3], KEYS[c + 4]
-    local events = tonumber(ARGV[at])
-    local following = at + 1 + events * 5
-    local held = redis.call('HGET', head, 'seq')
-    local seq = tonumber(held or 0)
-    local applied, duplicates, gap = 0, 0, -1
-    local last_message
-    for e = at + 1, following - 1, 5 do
+    held = redis.call('HGET', head, 'seq')
+    seq = tonumber(held or 0)
+    for e = first, last, 5 do
         local event_seq = tonumber(ARGV[e])
         if event_seq <= seq then
             duplicates = duplicates + 1
         elseif event_seq == seq + 1 then
-            if not held and applied == 0 then
-                -- What is left of tables whose head was lost would refuse these entries.
-                redis.call('DEL', timeline, participants, changes)
-            end
-            local kind, id, payload, effects = ARGV[e + 1], ARGV[e + 2], ARGV[e + 3], ARGV[e + 4]
-            redis.call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0',
-                'type', kind, 'id', id, 'data', payload)
-            redis.call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. '\n' .. payload)
-            if kind == 'MessageSent' then
-                last_message = payload
-            end
-            if effects ~= '' then
-                local effect = cjson.decode(effects)
-                if effect.title == cjson.null then
-                    redis.call('HDEL', head, 'title')
-                elseif effect.title then
-                    redis.call('HSET', head, 'title', effect.title)
-                end
-                for user, participation in pairs(effect.participants or {}) do
-                    redis.call('HSET', participants, user, participation)
-                end
-                if effect.left then
-                    leave(participants, effect, ARGV[e])
-                end
-                if effect.message_id then
-                    change_message(head, changes, effect.message_id, ARGV[e], payload, last_message)
-                    trim(timeline, changes)
-                end
-            end
+            append(head, timeline, participants, changes, channel, e)
             seq = event_seq
             applied = applied + 1
         else
@@ -94,15 +101,28 @@ for c = 1, #KEYS, 5 do
             break
         end
     end
+end
+
+local function keep(head)
+    if last_message then
+        redis.call('HSET', head, 'seq', seq, 'last_message', last_message)
+    else
+        redis.call('HSET', head, 'seq', seq)
+    end
+    if not held then
+        redis.call('HSET', head, 'epoch', epoch)
+    end
+end
+
+for c = 1, #KEYS, 5 do
+    local following = at + 1 + tonumber(ARGV[at]) * 5
+    held, applied, duplicates, gap, last_message = nil, 0, 0, -1, nil
+    local is_sound, problem = pcall(apply, c, at + 1, following - 1)
     if applied > 0 then
-        if last_message then
-            redis.call('HSET', head, 'seq', seq, 'last_message', last_message)
-        else
-            redis.call('HSET', head, 'seq', seq)
-        end
-        if not held then
-            redis.call('HSET', head, 'epoch', epoch)
-        end
+        keep(KEYS[c])
+    end
+    if not is_sound then
+        gap = type(problem) == 'table' and problem.err or tostring(problem)
     end
     answer[#answer + 1] = applied
     answer[#answer + 1] = duplicates

@@ -9,10 +9,12 @@ from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from schemas import redis_keys
 from schemas.redis_keys import Stay
 from stream_apps.log_reader import ConversationSnapshot
+from stream_apps.redis_tables.replies import is_passing_reply
 
 
 class TimelineEvent(NamedTuple):
@@ -52,12 +54,22 @@ class ReceiptChange(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of one conversation's events. `gap_after` is the head's seq when the next event did not follow on
-    it (0 when there is no head), else None."""
+    it (0 when there is no head), else None. `error` is what Redis said if the tables hold something that is none of
+    ours; then only what was applied before it is known."""
 
     applied: int
     duplicates: int
     gap_after: int | None
     has_head: bool = True
+    error: str | None = None
+
+
+class Advanced(NamedTuple):
+    """What became of receipts: how many were news, and what Redis said of conversations whose tables hold something
+    that is none of ours."""
+
+    news: int
+    errors: Mapping[str, str]
 
 
 class Tables(Protocol):
@@ -69,8 +81,13 @@ class Tables(Protocol):
     async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
         """Replaces a conversation's tables unless they are as far already. Says whether it did."""
 
+    async def drop(self, conversation_id: str) -> None:
+        """Removes a conversation's tables, whatever is in their place. Absent is always safe: readers go to Postgres,
+        and the next event has them rebuilt."""
+
     async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
-        """Notes who joined and left; the users whose table is not complete, so that it must be built."""
+        """Notes who joined and left; the users whose table is not complete, so that it must be built. (What is no
+        table of ours is removed, so it is not complete either.)"""
 
     async def build_user(self, user_id: str, conversations: Mapping[str, Stay]) -> None:
         """Makes a user's table complete, with every conversation that the user is or was in."""
@@ -78,12 +95,13 @@ class Tables(Protocol):
     async def announce(self, changes: Sequence[MembershipChange]) -> None:
         """Tells the users' live sessions."""
 
-    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> int:
-        """Advances each conversation's receipts; how many of them were news."""
+    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> Advanced:
+        """Advances each conversation's receipts."""
 
 
 class RedisTables:
-    """The tables in Redis. Raises redis.RedisError."""
+    """The tables in Redis. Raises redis.RedisError; of a script's errors only those that say that Redis cannot take
+    writes just now, for the others are one conversation's alone."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -137,19 +155,42 @@ class RedisTables:
         )
         return bool(await self._rebuild([key(snapshot.conversation_id) for key in keys], arguments))
 
+    async def drop(self, conversation_id: str) -> None:
+        keys = (
+            redis_keys.head_key,
+            redis_keys.timeline_key,
+            redis_keys.participants_key,
+            redis_keys.changes_key,
+            redis_keys.receipts_key,
+        )
+        await self._redis.delete(*(key(conversation_id) for key in keys))
+
     async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for change in changes:
                 key = redis_keys.user_conversations_key(change.user_id)
                 await self._membership([key], [change.conversation_id, change.seq, change.verb], client=pipeline)
-            answers = await pipeline.execute()
-        return list(dict.fromkeys(change.user_id for change, done in zip(changes, answers, strict=True) if not done))
+            answers = await pipeline.execute(raise_on_error=False)
+        incomplete: dict[str, None] = {}
+        for change, answer in zip(changes, answers, strict=True):
+            if isinstance(answer, Exception):
+                _raise_unless_local(answer)
+                await self._redis.delete(redis_keys.user_conversations_key(change.user_id))
+            if answer != 1:
+                incomplete[change.user_id] = None
+        return list(incomplete)
 
     async def build_user(self, user_id: str, conversations: Mapping[str, Stay]) -> None:
         arguments: list[str] = []
         for conversation_id, stay in conversations.items():
             arguments += (conversation_id, redis_keys.encode_stay(stay))
-        await self._build_user([redis_keys.user_conversations_key(user_id)], arguments)
+        key = redis_keys.user_conversations_key(user_id)
+        try:
+            await self._build_user([key], arguments)
+        except ResponseError as error:
+            _raise_unless_local(error)
+            await self._redis.delete(key)
+            await self._build_user([key], arguments)
 
     async def announce(self, changes: Sequence[MembershipChange]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -158,7 +199,7 @@ class RedisTables:
                 pipeline.publish(redis_keys.user_live_channel(change.user_id), text)
             await pipeline.execute()
 
-    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> int:
+    async def advance_receipts(self, changes: Mapping[str, Sequence[ReceiptChange]]) -> Advanced:
         """One call for all conversations."""
         keys: list[str] = []
         arguments: list[Any] = []
@@ -167,7 +208,9 @@ class RedisTables:
             arguments.append(len(receipts))
             for receipt in receipts:
                 arguments += receipt
-        return int(await self._receipts(keys, arguments))
+        news, *errors = await self._receipts(keys, arguments)
+        ids = list(changes)
+        return Advanced(news, {ids[at]: _local(error) for at, error in zip(errors[::2], errors[1::2], strict=True)})
 
 
 def _lua(name: str) -> str:
@@ -178,7 +221,20 @@ def _new_epoch() -> str:
     return secrets.token_hex(8)
 
 
-def _read_applied(applied: int, duplicates: int, gap: int) -> Applied:
+def _local(error: bytes) -> str:
+    """The text of an error that is one conversation's alone. Raises ResponseError for the others."""
+    _raise_unless_local(ResponseError(error.decode()))
+    return error.decode()
+
+
+def _raise_unless_local(error: Exception) -> None:
+    if not isinstance(error, ResponseError) or is_passing_reply(error):
+        raise error
+
+
+def _read_applied(applied: int, duplicates: int, gap: int | bytes) -> Applied:
+    if isinstance(gap, bytes):
+        return Applied(applied, duplicates, None, error=_local(gap))
     if gap == -1:
         return Applied(applied, duplicates, None)
     return Applied(applied, duplicates, max(gap, 0), has_head=gap >= 0)

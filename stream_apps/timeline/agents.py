@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.redis_keys import TIMELINE_LENGTH, Stay
+from stream_apps.base import is_passing
+from stream_apps.dead_letter_limit import TooManyDeadLetters
 from stream_apps.log_reader import ConversationSnapshot, LogEntry
+from stream_apps.parking import Left, ParkingLot
 from stream_apps.records import Record
-from stream_apps.redis_tables.tables import Applied, MembershipChange, Tables
+from stream_apps.redis_tables.tables import Applied, MembershipChange, Tables, TimelineEvent
 from stream_apps.telemetry import TimelineMetrics
 from stream_apps.timeline.projection import Changes, Poison, events_of_entries, project, project_receipts
+
+logger = logging.getLogger(__name__)
 
 
 class Log(Protocol):
@@ -25,10 +32,6 @@ class Outlet(Protocol):
     """Where records go that can never be applied (stream_apps.dead_letters.DeadLetters)."""
 
     async def send(self, record: Record, reason: str) -> None: ...
-
-
-class UnhealedGap(Exception):
-    """A conversation's events do not follow on its table even after it was rebuilt from Postgres."""
 
 
 class SetAside:
@@ -56,25 +59,6 @@ class SetAside:
 class Receipts:
     """Applies batches of receipt.events: one call to Redis each."""
 
-    def __init__(self, tables: Tables, dead_letters: Outlet, metrics: TimelineMetrics) -> None:
-        self._tables = tables
-        self._set_aside = SetAside(dead_letters, metrics)
-        self._metrics = metrics
-
-    async def apply(self, records: Sequence[Record]) -> None:
-        """Returns when the tables hold what the records say. Raises what Redis and Kafka raise when they are away, and
-        TooManyDeadLetters."""
-        changes = project_receipts(records)
-        for poison in changes.poison:
-            await self._set_aside.send(poison)
-        if changes.receipts:
-            self._metrics.receipts_total.inc(await self._tables.advance_receipts(changes.receipts))
-        self._set_aside.forget()
-
-
-class Timeline:
-    """Applies batches. May be called again with a batch that failed half-way: every step is idempotent."""
-
     def __init__(self, tables: Tables, log: Log, dead_letters: Outlet, metrics: TimelineMetrics) -> None:
         self._tables = tables
         self._log = log
@@ -83,53 +67,141 @@ class Timeline:
 
     async def apply(self, records: Sequence[Record]) -> None:
         """Returns when the tables hold what the records say. Raises what Redis, Postgres and Kafka raise when they are
-        away, UnhealedGap, and TooManyDeadLetters."""
+        away, and TooManyDeadLetters."""
+        changes = project_receipts(records)
+        for poison in changes.poison:
+            await self._set_aside.send(poison)
+        if changes.receipts:
+            advanced = await self._tables.advance_receipts(changes.receipts)
+            self._metrics.receipts_total.inc(advanced.news)
+            for conversation_id, error in advanced.errors.items():
+                await self._make_anew(conversation_id, error)
+        self._set_aside.forget()
+
+    async def _make_anew(self, conversation_id: str, error: str) -> None:
+        """Postgres has the receipts too, and what was in the tables' place is worth nothing."""
+        logger.error("the receipts of conversation %s are made anew: %s", conversation_id, error)
+        self._metrics.repairs_total.inc()
+        await self._tables.drop(conversation_id)
+        snapshot = await self._log.read_snapshot(conversation_id, entries=TIMELINE_LENGTH)
+        if snapshot is not None:
+            await self._tables.rebuild(snapshot)
+
+
+class Timeline:
+    """Applies batches. May be called again with a batch that failed half-way: every step is idempotent.
+
+    Events that cannot be applied are parked, and nothing else notices.
+    """
+
+    def __init__(
+        self, tables: Tables, log: Log, dead_letters: Outlet, lot: ParkingLot, metrics: TimelineMetrics
+    ) -> None:
+        self._tables = tables
+        self._log = log
+        self._set_aside = SetAside(dead_letters, metrics)
+        self._given_up = SetAside(dead_letters, metrics)
+        self._lot = lot
+        self._metrics = metrics
+
+    async def apply(self, records: Sequence[Record]) -> list[asyncio.Future[None]]:
+        """Returns when the tables hold what the records say, but for what is parked: that is settled with the answer.
+        Raises what Redis, Postgres and Kafka raise when they are away, and TooManyDeadLetters."""
         changes = project(records)
         for poison in changes.poison:
             await self._set_aside.send(poison)
+        left = await self._apply_changes(changes, bring_up_parked=False)
+        self._set_aside.forget()
+        return [self._lot.park(conversation_id, found) for conversation_id, found in left.items()]
+
+    async def apply_one(self, conversation_id: str, records: Sequence[Record]) -> Left | None:
+        """Applies parked records of a conversation (what is poison among them is set aside already); what is left.
+        Raises what apply raises."""
+        return (await self._apply_changes(project(records), bring_up_parked=True)).get(conversation_id)
+
+    async def give_up(self, records: Sequence[Record], reason: str) -> None:
+        """Sets the records of a parked conversation aside. Raises TooManyDeadLetters, KafkaError."""
+        for record in records:
+            await self._given_up.send(Poison(record, reason))
+        self._given_up.forget()
+
+    async def _apply_changes(self, changes: Changes, *, bring_up_parked: bool) -> dict[str, Left]:
+        """Applies the changes; per conversation, what is left. One that is parked already is brought up by whoever
+        attends to it, not by each batch."""
         # A user's table before the conversation's: a crash in between must not lose what an applied event implies.
         if changes.memberships:
             await self._note(changes.memberships)
-        if changes.events:
-            applied = await self._tables.apply(changes.events)
-            for conversation_id, result in applied.items():
-                self._count(result)
-                if result.gap_after is not None:
-                    await self._heal(conversation_id, changes, result)
+        results = await self._tables.apply(changes.events) if changes.events else {}
+        found = {name: await self._see_to(name, changes, result, bring_up_parked) for name, result in results.items()}
         if changes.memberships:
             await self._tables.announce(changes.memberships)
-        self._set_aside.forget()
+        return {name: left for name, left in found.items() if left is not None}
+
+    async def _see_to(
+        self, conversation_id: str, changes: Changes, result: Applied, bring_up_parked: bool
+    ) -> Left | None:
+        """Has a conversation brought up to its events if need be; what is left."""
+        self._metrics.duplicates_total.inc(result.duplicates)
+        if result.error is None and result.gap_after is None:
+            return None
+        if conversation_id in self._lot and not bring_up_parked:
+            return _left(conversation_id, changes, result)
+        try:
+            return _left(conversation_id, changes, await self._bring_up(conversation_id, changes, result))
+        except Exception as error:
+            if is_passing(error) or isinstance(error, TooManyDeadLetters):
+                raise
+            logger.exception("conversation %s cannot be brought up to its events", conversation_id)
+            return Left(changes.records[conversation_id], f"{type(error).__name__}: {error}")
 
     async def _note(self, memberships: Sequence[MembershipChange]) -> None:
         for user_id in await self._tables.note_memberships(memberships):
             await self._tables.build_user(user_id, await self._log.read_user_conversations(user_id))
 
-    async def _heal(self, conversation_id: str, changes: Changes, result: Applied) -> None:
-        """Fetches what is missing between the table and the events, and applies these again."""
+    async def _bring_up(self, conversation_id: str, changes: Changes, result: Applied) -> Applied:
+        """Brings a conversation's tables up to its events, and applies these; what became of them."""
         events = changes.events[conversation_id]
-        self._metrics.gaps_total.inc()
-        gap_after = result.gap_after or 0
-        first = next(event.seq for event in events if event.seq > gap_after)
-        missing = first - gap_after - 1
-        if result.has_head and missing <= TIMELINE_LENGTH:
-            entries = await self._log.read_entries(conversation_id, after_seq=gap_after, limit=missing)
-            filled = [*events_of_entries(conversation_id, entries), *events]
-            again = (await self._tables.apply({conversation_id: filled}))[conversation_id]
-            if again.gap_after is None:
-                return
+        if result.error is not None:
+            logger.error("the tables of conversation %s are made anew: %s", conversation_id, result.error)
+            self._metrics.repairs_total.inc()
+            await self._tables.drop(conversation_id)
+        else:
+            self._metrics.gaps_total.inc()
+            filled = await self._fill(conversation_id, events, result)
+            if filled is not None:
+                return filled
         snapshot = await self._log.read_snapshot(conversation_id, entries=TIMELINE_LENGTH)
         if snapshot is None:
             for record in changes.records[conversation_id]:
                 await self._set_aside.send(Poison(record, "Postgres has no such conversation"))
-            return
+            return Applied(0, 0, None)
         if await self._tables.rebuild(snapshot):
             self._metrics.rebuilds_total.inc()
-        again = (await self._tables.apply({conversation_id: events}))[conversation_id]
-        if again.gap_after is not None:
-            raise UnhealedGap(
-                f"conversation {conversation_id}: the table is at {again.gap_after}, Postgres at"
-                f" {snapshot.seq}, and Kafka brings {first}"
-            )
+        return (await self._tables.apply({conversation_id: events}))[conversation_id]
 
-    def _count(self, result: Applied) -> None:
-        self._metrics.duplicates_total.inc(result.duplicates)
+    async def _fill(self, conversation_id: str, events: Sequence[TimelineEvent], result: Applied) -> Applied | None:
+        """Fetches the few entries that are missing, and applies the events after them; None if that was not enough."""
+        gap_after = result.gap_after or 0
+        missing = next(event.seq for event in events if event.seq > gap_after) - gap_after - 1
+        if not result.has_head or missing > TIMELINE_LENGTH:
+            return None
+        entries = await self._log.read_entries(conversation_id, after_seq=gap_after, limit=missing)
+        filled = [*events_of_entries(conversation_id, entries), *events]
+        again = (await self._tables.apply({conversation_id: filled}))[conversation_id]
+        return again if again.error is None and again.gap_after is None else None
+
+
+def _left(conversation_id: str, changes: Changes, result: Applied) -> Left | None:
+    """What of a conversation's records was not applied."""
+    records = changes.records[conversation_id]
+    if result.error is not None:
+        return Left(records, f"Redis refuses them: {result.error}")
+    if result.gap_after is None:
+        return None
+    pairs = zip(changes.events[conversation_id], records, strict=True)
+    beyond = [(event.seq, record) for event, record in pairs if event.seq > result.gap_after]
+    return Left(
+        [record for _, record in beyond],
+        f"they do not follow on anything: the table is at {result.gap_after}, Postgres is no further, and Kafka brings"
+        f" {beyond[0][0]}",
+    )

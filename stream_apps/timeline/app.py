@@ -8,9 +8,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
-from stream_apps.base import StreamApp, Watchdog, add_agent
+from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.log_reader import LogReader
+from stream_apps.parking import Attendant, ParkingLot
 from stream_apps.redis_tables.connection import PackingConnection
 from stream_apps.redis_tables.tables import RedisTables
 from stream_apps.settings import StreamSettings
@@ -66,16 +67,19 @@ def create_app(settings: StreamSettings) -> StreamApp:
     log = LogReader(settings.database_arguments() | {"application_name": "chat4all timeline"}, max_connections=2)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
     watchdog = Watchdog(settings.watchdog_seconds)
+    tables = RedisTables(redis)
+    lot = ParkingLot(settings.park_seconds, conversations=metrics.parked_conversations, is_passing=is_passing)
+    timeline = Timeline(tables, log, dead_letters, lot, metrics)
+    receipts = Receipts(tables, log, dead_letters, metrics)
+    attendant = Attendant(lot, timeline, excuse=watchdog.excuse, on_error=end_because_of)
     app = StreamApp(
         "timeline",
         settings,
-        parts=[MetricsServer(settings.metrics_port, registry), RedisPart(redis), log, dead_letters],
+        parts=[MetricsServer(settings.metrics_port, registry), RedisPart(redis), log, dead_letters, attendant],
         metrics=metrics,
         watchdog=watchdog,
     )
-    tables = RedisTables(redis)
-    timeline = Timeline(tables, log, dead_letters, metrics)
-    receipts = Receipts(tables, dead_letters, metrics)
+    app.on_partitions_revoked.connect(lambda *_, **__: lot.clear())
     add_agent(app, CONVERSATION_EVENTS, timeline.apply, metrics, watchdog)
     add_agent(app, RECEIPT_EVENTS, receipts.apply, metrics, watchdog)
     return app

@@ -42,8 +42,8 @@ class Poison:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of records changes: events per conversation (in the records' order) and the records that they came
-    in, who joined and left, and what is poison."""
+    """What a batch of records changes: events per conversation, in seq order, and beside them the records that they
+    came in; who joined and left; and what is poison."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     events: dict[str, list[TimelineEvent]] = field(default_factory=dict)
@@ -55,18 +55,30 @@ def project(records: Iterable[Record]) -> Changes:
     """The changes of a batch. A payload is parsed only if its type has effects besides the timeline. One that does not
     satisfy its type is poison, but keeps its place in the timeline, so that the conversation goes on."""
     changes = Changes()
+    disordered: set[str] = set()
     for record in records:
         try:
             envelope = read_envelope(record.key, record.headers, record.value)
         except MalformedEnvelope as error:
             changes.poison.append(Poison(record, str(error)))
             continue
-        event, memberships, reason = _event_of(envelope)
+        try:
+            event, memberships, reason = _event_of(envelope)
+        except Exception as error:  # whatever an event does to its parser, the others are not to suffer for it
+            event, memberships, reason = _plain(envelope), (), f"{type(error).__name__}: {error}"
         if reason:
             changes.poison.append(Poison(record, reason))
-        changes.events.setdefault(envelope.conversation_id, []).append(event)
+        events = changes.events.setdefault(envelope.conversation_id, [])
+        if events and events[-1].seq > event.seq:
+            disordered.add(envelope.conversation_id)
+        events.append(event)
         changes.records.setdefault(envelope.conversation_id, []).append(record)
         changes.memberships += memberships
+    for conversation_id in disordered:  # redelivered in the middle of a batch, or poison
+        pairs = zip(changes.events[conversation_id], changes.records[conversation_id], strict=True)
+        in_order = sorted(pairs, key=lambda pair: pair[0].seq)
+        changes.events[conversation_id] = [event for event, _ in in_order]
+        changes.records[conversation_id] = [record for _, record in in_order]
     return changes
 
 
@@ -87,8 +99,12 @@ def memberships_of_entries(conversation_id: str, entries: Sequence[LogEntry]) ->
     return changes
 
 
+def _plain(envelope: Envelope) -> TimelineEvent:
+    return TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+
+
 def _event_of(envelope: Envelope) -> tuple[TimelineEvent, Sequence[MembershipChange], str | None]:
-    plain = TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+    plain = _plain(envelope)
     if envelope.event_type not in WITH_EFFECTS:
         return plain, (), None
     try:

@@ -23,12 +23,12 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, http, log_writer
+from tests.benchmarks import change_data_capture, end_to_end, http, log_writer, timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
@@ -70,6 +70,10 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the log writer ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["log_writer"] = await log_writer.compare(stack, seconds=seconds)
+    if "timeline" in parts:
+        print("measuring the timeline worker ...", flush=True)
+        with stopped(stack, (*READERS, "connect")):
+            results["timeline"] = await timeline.compare(stack)
     return results
 
 
@@ -212,6 +216,19 @@ def render(results: dict[str, Any]) -> str:
             + table(("senders that wait", "messages/s", "p50 / p99 ms"), rows)
             + f"\n\npgbench, {writer['pgbench_clients']} clients, one message per call:"
             f" {writer['pgbench_per_second']}/s. The writer at its best is {writer['ratio']} times as fast."
+        )
+    if backlog := results.get("timeline"):
+        rows = [
+            (name, " / ".join(str(run["records_per_second"]) for run in runs))
+            for name, runs in (("hand-written loop", backlog["by_hand"]), ("timeline worker", backlog["worker"]))
+        ]
+        memory = " / ".join(f"{run['resident_mib']} ({run['peak_resident_mib']})" for run in backlog["worker"])
+        sections.append(
+            f"**The timeline worker with a backlog of {backlog['records']} records of {backlog['conversations']}"
+            " conversations, against aiokafka's getmany and the same Lua call per batch (A B B A)**\n\n"
+            + table(("", "records/s"), rows)
+            + f"\n\nWorker / hand-written: {backlog['ratio']}. The worker's resident memory afterwards (its peak):"
+            f" {memory} MiB."
         )
     return "\n\n".join(sections)
 

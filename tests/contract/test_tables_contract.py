@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from schemas import redis_keys
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.log_reader import ConversationSnapshot, LogEntry
+from stream_apps.redis_tables.replies import is_passing_reply
 from stream_apps.redis_tables.tables import (
+    Advanced,
     Applied,
     MembershipChange,
     ReceiptChange,
@@ -327,6 +330,97 @@ async def test_what_is_left_of_a_table_without_its_head_is_no_hindrance(conversa
         assert [entry[0] for entry in held.timeline] == [1, 2]
 
 
+DAMAGES = [redis_keys.head_key, redis_keys.timeline_key, redis_keys.participants_key]
+
+
+@pytest.mark.parametrize("key", DAMAGES)
+async def test_a_conversations_error_is_no_others_and_what_was_applied_before_it_counts(
+    key: Callable[[str], str], conversation_id: str, server: Server
+) -> None:
+    other = str(uuid.uuid4())
+    joined = TimelineEvent(
+        2, "ParticipantJoined", str(uuid.UUID(int=2)), b"{}", effects(participants={"u": "2::member"})
+    )
+    async with Redis(port=server.port, password=server.password) as redis:
+        reading = RedisReading(redis)
+        await reading.tables.apply({conversation_id: [event(1)]})
+        await redis.delete(key(conversation_id))
+        await redis.set(key(conversation_id), "what is none of ours")
+        results = await reading.tables.apply({conversation_id: [joined, event(3)], other: [event(1), event(2)]})
+        assert results[other] == Applied(2, 0, None)
+        assert "WRONGTYPE" in (results[conversation_id].error or "")
+        assert await reading.find(other) is not None
+        await reading.tables.drop(conversation_id)
+        assert await reading.find(conversation_id) is None
+        assert await reading.tables.rebuild(snapshot(conversation_id, 3))
+        assert await reading.tables.apply({conversation_id: [event(4)]}) == {conversation_id: Applied(1, 0, None)}
+
+
+async def test_a_timeline_that_is_ahead_of_its_head_is_an_error_and_no_rewind(
+    conversation_id: str, server: Server
+) -> None:
+    async with Redis(port=server.port, password=server.password) as redis:
+        reading = RedisReading(redis)
+        await reading.tables.apply({conversation_id: [event(seq) for seq in range(1, 6)]})
+        await redis.hset(redis_keys.head_key(conversation_id), redis_keys.HEAD_SEQ, "3")
+        results = await reading.tables.apply({conversation_id: [event(4), event(5), event(6)]})
+        assert "equal or smaller" in (results[conversation_id].error or "")
+        held = await reading.find(conversation_id)
+        assert held is not None
+        assert [entry[0] for entry in held.timeline] == [1, 2, 3, 4, 5]
+
+
+async def test_what_redis_cannot_take_just_now_is_nobodys_error(conversation_id: str, server: Server) -> None:
+    async with Redis(port=server.port, password=server.password) as redis:
+        tables = RedisTables(redis)
+        await tables.apply({conversation_id: [event(1)]})
+        await redis.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(ResponseError) as caught:
+                await tables.apply({conversation_id: [event(2)]})
+            assert is_passing_reply(caught.value)
+            with pytest.raises(ResponseError) as caught:
+                await tables.advance_receipts({conversation_id: [receipt(str(uuid.uuid4()), 1, 1)]})
+            assert is_passing_reply(caught.value)
+            with pytest.raises(ResponseError) as caught:
+                await tables.build_user(str(uuid.uuid4()), {conversation_id: Stay(1, None)})
+            assert is_passing_reply(caught.value)
+        finally:
+            await redis.config_set("maxmemory", "0")
+        assert await tables.apply({conversation_id: [event(2)]}) == {conversation_id: Applied(1, 0, None)}
+
+
+@pytest.mark.parametrize("field", ["the whole", "one field"])
+async def test_a_users_damaged_table_is_not_complete_and_is_built_anew(
+    field: str, conversation_id: str, server: Server
+) -> None:
+    user_id, sound = str(uuid.uuid4()), str(uuid.uuid4())
+    joins = [MembershipChange(name, conversation_id, 4) for name in (user_id, sound)]
+    async with Redis(port=server.port, password=server.password) as redis:
+        reading = RedisReading(redis)
+        await reading.tables.build_user(sound, {})
+        if field == "the whole":
+            await redis.set(redis_keys.user_conversations_key(user_id), "what is none of ours")
+        else:
+            await reading.tables.build_user(user_id, {})
+            await redis.hset(redis_keys.user_conversations_key(user_id), conversation_id, "what is none of ours")
+        assert await reading.tables.note_memberships(joins) == [user_id]
+        await reading.tables.build_user(user_id, {conversation_id: Stay(4, None)})
+        assert await reading.find_user(user_id) == {conversation_id: Stay(4, None)}
+        assert await reading.find_user(sound) == {conversation_id: Stay(4, None)}
+
+
+async def test_a_conversations_damaged_receipts_are_no_others_error(conversation_id: str, server: Server) -> None:
+    other, user_id = str(uuid.uuid4()), str(uuid.uuid4())
+    async with Redis(port=server.port, password=server.password) as redis:
+        tables = RedisTables(redis)
+        await redis.set(redis_keys.receipts_key(conversation_id), "what is none of ours")
+        advanced = await tables.advance_receipts({name: [receipt(user_id, 2, 1)] for name in (conversation_id, other)})
+        assert advanced.news == 1
+        assert list(advanced.errors) == [conversation_id]
+        assert "WRONGTYPE" in advanced.errors[conversation_id]
+
+
 def change(seq: int, message: TimelineEvent, *, text: str) -> TimelineEvent:
     """An edit of a message."""
     payload = json.dumps({"message_id": message.event_id, "text": text}).encode()
@@ -403,9 +497,10 @@ async def test_receipts_only_grow_and_only_news_are_published(reading: Reading, 
     await reading.listen(conversation_id)
     late = receipt(one, 4, 3)
     assert (
-        await reading.tables.advance_receipts({conversation_id: [receipt(one, 5, 2), late, receipt(other, 1, 0)]}) == 3
-    )
-    assert await reading.tables.advance_receipts({conversation_id: [late, receipt(one, 5, 3), receipt(one, 1, 1)]}) == 0
+        await reading.tables.advance_receipts({conversation_id: [receipt(one, 5, 2), late, receipt(other, 1, 0)]})
+    ) == Advanced(3, {})
+    again = [late, receipt(one, 5, 3), receipt(one, 1, 1)]
+    assert await reading.tables.advance_receipts({conversation_id: again}) == Advanced(0, {})
     held = await reading.find(conversation_id)
     assert held is not None
     assert held.receipts == {one: Receipt(5, 3), other: Receipt(1, 0)}

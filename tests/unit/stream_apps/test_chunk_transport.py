@@ -16,8 +16,14 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 from prometheus_client import CollectorRegistry
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.base import (
@@ -40,6 +46,7 @@ from stream_apps.chunk_transport import (
     ChunkTransport,
     be_brief_when_it_matters,
 )
+from stream_apps.dead_letter_limit import TooManyDeadLetters
 from stream_apps.records import Record
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import StreamMetrics
@@ -63,10 +70,14 @@ def records(partition: TP, first: int, last: int) -> list[Record]:
     return [FetchedRecord(partition.topic, partition.partition, offset) for offset in range(first, last + 1)]
 
 
+def make_app(settings: StreamSettings) -> StreamApp:
+    metrics = StreamMetrics("test", CollectorRegistry())
+    return StreamApp("test", settings, parts=[], metrics=metrics, watchdog=Watchdog(30))
+
+
 @pytest.fixture
 async def app() -> AsyncIterator[StreamApp]:
-    metrics = StreamMetrics("test", CollectorRegistry())
-    app = StreamApp("test", StreamSettings(), parts=[], metrics=metrics, watchdog=Watchdog(30))
+    app = make_app(StreamSettings())
     yield app
     app.consumer._thread.thread_loop.close()  # made with the thread, which never started
 
@@ -316,7 +327,11 @@ def test_the_watchdog_bites_only_when_records_wait_and_none_is_committed() -> No
     ("error", "expected"),
     [
         (RedisConnectionError("refused"), True),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), True),
         (ResponseError("OOM command not allowed when used memory > 'maxmemory'."), True),
+        (ReadOnlyError("You can't write against a read only replica."), True),
+        (BusyLoadingError("Redis is loading the dataset in memory"), True),
+        (MasterDownError("Link with MASTER is down"), True),
         (ResponseError("MISCONF Redis is configured to save RDB snapshots"), True),
         (ResponseError("WRONGTYPE Operation against a key"), False),
         (ValueError("a bug"), False),
@@ -408,6 +423,138 @@ async def test_what_passes_is_retried_in_place(app: StreamApp, consumer: Any) ->
     await run_agent(app, handler, Stream(*events_of(consumer, await take(consumer, {ONE: records(ONE, 0, 3)}))))
     assert attempts == 3
     assert commitable(consumer) == {ONE: 4}
+
+
+async def test_a_batch_with_something_unsettled_is_acknowledged_when_that_is_settled(
+    app: StreamApp, consumer: Any
+) -> None:
+    app.flow_control.resume()
+    first, second = await take(consumer, {ONE: records(ONE, 0, 3)}, {ONE: records(ONE, 4, 7)})
+    consumer.track_message(first)
+    unsettled: list[list[asyncio.Future[None]]] = [[asyncio.get_running_loop().create_future() for _ in range(2)], []]
+
+    async def handler(_batch: Sequence[Record]) -> list[asyncio.Future[None]]:
+        return unsettled.pop(0)
+
+    parked = unsettled[0]
+    await run_agent(app, handler, Stream(*events_of(consumer, [first])))
+    await run_agent(app, handler, Stream(*events_of(consumer, [second])))
+    assert not consumer.unacked, "a rebalance or a stop does not wait for it"
+    assert first.value.records == [], "and it holds no memory but for what is parked"
+    assert commitable(consumer) == {}
+    parked[0].set_result(None)
+    await asyncio.sleep(0)
+    assert commitable(consumer) == {}
+    parked[1].set_result(None)
+    await asyncio.sleep(0)
+    assert commitable(consumer) == {ONE: 8}
+
+
+async def test_what_is_settled_after_a_rebalance_is_not_acknowledged_any_more(app: StreamApp, consumer: Any) -> None:
+    app.flow_control.resume()
+    messages = await take(consumer, {ONE: records(ONE, 15, 19)})
+    parked = asyncio.get_running_loop().create_future()
+
+    async def handler(_batch: Sequence[Record]) -> list[asyncio.Future[None]]:
+        return [parked]
+
+    await run_agent(app, handler, Stream(*events_of(consumer, messages)))
+    await consumer.perform_seek()
+    (again,) = await take(consumer, {ONE: records(ONE, 5, 19)})
+    parked.set_result(None)
+    await asyncio.sleep(0)
+    assert commitable(consumer) == {}
+    consumer.ack(again)
+    assert commitable(consumer) == {ONE: 20}
+
+
+class Ended(BaseException):
+    """The process would have ended."""
+
+
+@pytest.fixture
+def endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise Ended
+
+    monkeypatch.setattr("stream_apps.base.end_process", end)
+
+
+@pytest.mark.usefixtures("endings")
+@pytest.mark.parametrize("error", [ValueError("a bug"), ResponseError("WRONGTYPE"), TooManyDeadLetters("enough")])
+async def test_an_exception_in_the_middle_of_a_batch_ends_the_process_with_nothing_acknowledged(
+    app: StreamApp, consumer: Any, error: Exception
+) -> None:
+    app.flow_control.resume()
+    messages = await take(consumer, {ONE: records(ONE, 0, 3)})
+
+    async def handler(_batch: Sequence[Record]) -> None:
+        raise error
+
+    with pytest.raises(Ended):
+        await run_agent(app, handler, Stream(*events_of(consumer, messages)))
+    assert commitable(consumer) == {}
+
+
+@pytest.mark.usefixtures("endings")
+async def test_an_agent_whose_stream_fails_ends_the_process(app: StreamApp) -> None:
+    class Failing(Stream):
+        async def events(self) -> AsyncIterator[Any]:
+            raise AssertionError("a bug of Faust's")
+            yield
+
+    async def handler(_batch: Sequence[Record]) -> None:
+        raise AssertionError("there is no batch")
+
+    with pytest.raises(Ended):
+        await run_agent(app, handler, Failing())
+
+
+async def done(error: Exception | None = None) -> None:
+    """A task of aiokafka's that has ended."""
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("fetching", "coordinating", "pending", "expected"),
+    [
+        (None, None, None, None),
+        (ValueError("fetch"), None, None, "fetch"),
+        (None, ValueError("coordinate"), None, "coordinate"),
+        (None, None, ValueError("fenced"), "fenced"),
+    ],
+)
+async def test_a_consumer_that_has_failed_without_fausts_notice_is_found(
+    consumer: Any,
+    fetching: Exception | None,
+    coordinating: Exception | None,
+    pending: Exception | None,
+    expected: str | None,
+) -> None:
+    assert consumer.find_failure() is None, "it has not been started"
+
+    def task(error: Exception | None) -> asyncio.Task[Any]:
+        return asyncio.create_task(asyncio.sleep(60) if error is None else done(error))
+
+    tasks = [task(fetching), task(coordinating)]
+    await asyncio.sleep(0.01)
+    consumer._thread._consumer = SimpleNamespace(
+        _fetcher=SimpleNamespace(_fetch_task=tasks[0]),
+        _coordinator=SimpleNamespace(_coordination_task=tasks[1], _pending_exception=pending),
+    )
+    failure = consumer.find_failure()
+    assert (None if failure is None else str(failure)) == expected
+    consumer._thread._consumer = None
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_worker_has_the_name_in_its_group_that_it_was_given() -> None:
+    named = make_app(StreamSettings(group_instance_id="test-1"))
+    unnamed = make_app(StreamSettings())
+    assert (named.conf.consumer_group_instance_id, unnamed.conf.consumer_group_instance_id) == ("test-1", None)
 
 
 async def test_a_batch_is_given_back_when_the_app_stops_while_redis_is_away(app: StreamApp, consumer: Any) -> None:

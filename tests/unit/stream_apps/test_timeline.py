@@ -15,11 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from schemas.ids import conversation_key
 from schemas.redis_keys import Participation, Receipt, Stay
+from stream_apps.base import is_passing
+from stream_apps.dead_letter_limit import TooManyDeadLetters
 from stream_apps.log_reader import LogEntry
+from stream_apps.parking import ParkingLot
 from stream_apps.records import Record
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
-from stream_apps.timeline.agents import Receipts, Timeline, UnhealedGap
+from stream_apps.timeline.agents import Receipts, Timeline
 from stream_apps.timeline.app import create_app
 from stream_apps.timeline.projection import project
 from tests import histories
@@ -88,11 +91,16 @@ class World:
     log: InMemoryLog
     tables: InMemoryTables = field(default_factory=InMemoryTables)
     dead_letters: KeptDeadLetters = field(default_factory=KeptDeadLetters)
+    now: float = 0.0
+
+    def clock(self) -> float:
+        return self.now
 
     def __post_init__(self) -> None:
         metrics = TimelineMetrics(CollectorRegistry())
-        self.timeline = Timeline(self.tables, self.log, self.dead_letters, metrics)
-        self.receipts = Receipts(self.tables, self.dead_letters, metrics)
+        self.lot = ParkingLot(10, conversations=metrics.parked_conversations, is_passing=is_passing, clock=self.clock)
+        self.timeline = Timeline(self.tables, self.log, self.dead_letters, self.lot, metrics)
+        self.receipts = Receipts(self.tables, self.log, self.dead_letters, metrics)
 
     def records(self) -> list[FakeRecord]:
         """Every record there is, each conversation's in order, the conversations interleaved."""
@@ -254,11 +262,141 @@ async def test_a_conversation_that_postgres_does_not_know_is_set_aside() -> None
     assert it.held() == expected()
 
 
-async def test_a_gap_that_postgres_cannot_fill_stops_the_app() -> None:
+async def wait(it: World, *, seconds: int) -> None:
+    """Time passes, and the parked conversations are attended to."""
+    for second in range(seconds):
+        it.now = float(second)
+        await it.lot.attend(it.timeline)
+
+
+async def test_a_gap_that_postgres_cannot_fill_parks_its_conversation_alone() -> None:
     it = world()
     beyond = record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 9))
-    with pytest.raises(UnhealedGap, match="at 6"):
-        await it.timeline.apply([beyond])
+    (settled,) = await it.timeline.apply([beyond, *it.records()[1:]])
+    assert it.held() == expected(), "the others, and what Postgres has of this one"
+    assert not settled.done()
+    it.now = 1.0
+    await it.lot.attend(it.timeline)
+    assert not settled.done()
+    log = it.log.conversations[CONVERSATIONS[0]].entries
+    log += [stored_entry(CONVERSATIONS[0], seq) for seq in (7, 8, 9)]
+    it.now = 5.0
+    await it.lot.attend(it.timeline)
+    assert settled.done()
+    assert [seq for seq, *_ in it.held()[CONVERSATIONS[0]].timeline] == list(range(1, 10))
+    assert it.dead_letters.kept == []
+
+
+async def test_what_stays_unapplicable_becomes_a_dead_letter_and_its_conversation_goes_on() -> None:
+    it = world()
+    poison = record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 90))._replace(offset=1000)
+    (settled,) = await it.timeline.apply([poison, *it.records()])
+    assert it.held() == expected(), "what comes behind it does not wait"
+    it.log.conversations[CONVERSATIONS[0]].entries.append(stored_entry(CONVERSATIONS[0], 7))
+    assert await it.timeline.apply([record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 7))]) == []
+    await wait(it, seconds=60)
+    assert settled.done()
+    ((record, reason),) = it.dead_letters.kept
+    assert record.offset == 1000
+    assert reason.endswith("the table is at 7, Postgres is no further, and Kafka brings 90")
+    assert [seq for seq, *_ in it.held()[CONVERSATIONS[0]].timeline] == list(range(1, 8))
+
+
+@given(st.data())
+async def test_poison_anywhere_costs_the_others_nothing(data: st.DataObject) -> None:
+    """Records that no conversation can have, between those that it has, in any batches."""
+    it = world()
+    records = it.records()
+    for number in range(data.draw(st.integers(1, 6), label="poison records")):
+        seq = data.draw(st.integers(8, 10_000), label="a seq that there is not")
+        name = data.draw(st.sampled_from(CONVERSATIONS), label="of this conversation")
+        poison = record_of(name, stored_entry(name, seq))
+        broken = data.draw(st.sampled_from([poison, poison._replace(key=b"x"), poison._replace(value=None)]))
+        at = data.draw(st.integers(0, len(records)), label="before this record")
+        records.insert(at, broken._replace(offset=1000 + number))
+    poisoned = {record.offset for record in records if record.offset >= 1000}
+    end = 0
+    while end < len(records):
+        start = end
+        end = data.draw(st.integers(start + 1, len(records)), label="up to")
+        await it.timeline.apply(records[start:end])
+    assert it.held() == expected()
+    await wait(it, seconds=60)
+    assert it.held() == expected()
+    assert {record.offset for record, _ in it.dead_letters.kept} == poisoned
+    assert len(it.dead_letters.kept) == len(poisoned), "each once"
+
+
+async def test_damaged_tables_are_made_anew_from_postgres() -> None:
+    it = world()
+    records = it.records()
+    await it.timeline.apply(records[:9])
+    it.tables.damaged = {CONVERSATIONS[1]: "WRONGTYPE Operation against a key"}
+    assert await it.timeline.apply(records[9:]) == []
+    assert it.held() == expected()
+    assert it.dead_letters.kept == []
+
+
+async def test_receipts_over_damaged_tables_are_made_anew_too() -> None:
+    it = world()
+    it.tables.damaged = {CONVERSATIONS[0]: "WRONGTYPE Operation against a key"}
+    await it.receipts.apply([receipt_record(USERS[0], 1, 1)])
+    assert it.held()[CONVERSATIONS[0]] == expected()[CONVERSATIONS[0]]
+
+
+async def test_tables_that_stay_damaged_park_their_conversation_alone() -> None:
+    class Stubborn(InMemoryTables):
+        async def drop(self, conversation_id: str) -> None:
+            """In vain."""
+
+    it = World(world().log, Stubborn(damaged={CONVERSATIONS[2]: "WRONGTYPE Operation against a key"}))
+    (settled,) = await it.timeline.apply(it.records())
+    assert not settled.done()
+    assert CONVERSATIONS[2] in it.lot
+    held = it.held()
+    assert {name: held[name] for name in CONVERSATIONS[:2]} == {name: expected()[name] for name in CONVERSATIONS[:2]}
+
+
+async def test_a_bug_that_one_conversation_meets_parks_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = world()
+    read = it.log.read_snapshot
+
+    async def read_snapshot(conversation_id: str, *, entries: int) -> object:
+        if conversation_id == CONVERSATIONS[0]:
+            raise KeyError("a bug")
+        return await read(conversation_id, entries=entries)
+
+    monkeypatch.setattr(it.log, "read_snapshot", read_snapshot)
+    (settled,) = await it.timeline.apply(it.records()[3:])
+    assert set(it.held()) == set(CONVERSATIONS[1:])
+    assert CONVERSATIONS[0] in it.lot
+    settled.cancel()
+
+
+async def test_an_event_that_breaks_its_parser_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_payload: bytes) -> object:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("stream_apps.timeline.projection.parse_event", fail)
+    it = world()
+    assert await it.timeline.apply(it.records()) == []
+    assert [seq for seq, *_ in it.held()[CONVERSATIONS[0]].timeline] == list(range(1, 7))
+    assert {reason for _, reason in it.dead_letters.kept} == {"RecursionError: too deep"}
+    assert {record.offset for record, _ in it.dead_letters.kept} == {1}, "the creations: no message is parsed"
+
+
+async def test_a_limit_of_dead_letters_is_told_through_a_parked_conversation() -> None:
+    class Full(KeptDeadLetters):
+        async def send(self, record: Record, reason: str) -> None:
+            raise TooManyDeadLetters("enough")
+
+    it = World(world().log, dead_letters=Full())
+    await it.timeline.apply([record_of(CONVERSATIONS[0], stored_entry(CONVERSATIONS[0], 9))])
+    with pytest.raises(TooManyDeadLetters):
+        await wait(it, seconds=60)
+    phantom = str(uuid.uuid4())
+    with pytest.raises(TooManyDeadLetters):
+        await it.timeline.apply([record_of(phantom, stored_entry(phantom, 5))])
 
 
 async def test_a_batch_that_failed_half_way_can_be_applied_again() -> None:
