@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from connectors.__main__ import main
 from connectors.cli import create_app
+from connectors.cli.context import Context
 from tests.fakes_connect import REBALANCING, FakeConnect, FakeTime
 
 TRACE = "org.x.ConnectException: cannot stream\n\tat a.b(C.java:1)\nCaused by: java.net.Other: gone\n"
@@ -27,7 +28,8 @@ def connect() -> FakeConnect:
 def run(connect: FakeConnect) -> Run:
     def invoke(*arguments: str, answer: str = "") -> Result:
         fake_time = FakeTime()
-        app = create_app(lambda _: connect.client(), clock=fake_time.clock, sleep=fake_time.sleep)
+        context = Context(lambda _: connect.client(), clock=fake_time.clock, sleep=fake_time.sleep, environ={})
+        app = create_app(context)
         return CliRunner().invoke(app, arguments, input=answer, env={"CHAT4ALL_CONNECT_URL": None})
 
     return invoke
@@ -179,11 +181,11 @@ def test_delete_with_yes_does_not_ask(run: Run, write: Callable[..., str], conne
     [
         (["status", "nobody"], 1, "nobody"),
         (["delete", "nobody", "--yes"], 1, "nobody"),
-        (["apply", "missing.json"], 2, "missing.json cannot be read: No such file or directory."),
-        (["status", "--url", "ftp://x"], 2, "--url must be an http or https address"),
-        (["status", "--url", "http://u:hunter2@x"], 2, "--url must be an http or https address"),
-        (["status", "--url", "http://x/path"], 2, "--url must be an http or https address"),
-        (["status", "--url", "http://x:port"], 2, "--url must be an http or https address"),
+        (["apply", "missing.json"], 64, "missing.json cannot be read: No such file or directory."),
+        (["status", "--url", "ftp://x"], 64, "--url must be an http or https address"),
+        (["status", "--url", "http://u:hunter2@x"], 64, "--url must be an http or https address"),
+        (["status", "--url", "http://x/path"], 64, "--url must be an http or https address"),
+        (["status", "--url", "http://x:port"], 64, "--url must be an http or https address"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_on_stderr(
@@ -204,6 +206,11 @@ def test_a_connect_that_does_not_answer_is_named(run: Run, connect: FakeConnect)
     assert result.stderr == (
         "error: Kafka Connect does not answer at http://connect.test (waited 10 s): Connection refused\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [["apply"], ["nothing"], ["status", "--output", "xml"], ["status", "--what"]])
+def test_a_command_line_that_is_wrong_has_an_exit_code_of_its_own(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 64
 
 
 @pytest.mark.parametrize("command", ["apply", "status", "delete"])
