@@ -1,78 +1,131 @@
-"""Carries out what reconcile.py decides, and waits until the connector runs or it is clear why it does not."""
+"""Carries out what reconcile.py decides, and waits until connectors do what they are meant to, or it is clear why they
+do not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from connectors.config_file import ConnectorFile
+from connectors.config_file import ConnectorFile, TargetState
 from connectors.connect import ConnectClient, ConnectError, Deadline, RejectedConfig, UnknownConnector
+from connectors.declared import Declaration
 from connectors.model import ConnectorStatus, FieldError, Verdict
-from connectors.reconcile import Create, Plan, Unchanged, Update, reconcile
+from connectors.reconcile import Create, Held, Plan, Unchanged, Undeclared, Update, reconcile_all
 
 POLL_SECONDS = 0.25
 SETTLE_SECONDS = 2.0
 """How long a verdict must stand. After a change Connect goes on showing the old tasks' states for a moment, and a
 task of Debezium's that cannot stream says RUNNING before it says FAILED."""
 
+_TARGETS = {"PAUSED": TargetState.paused, "STOPPED": TargetState.stopped}
+
 
 class NotRunning(ConnectError):
-    """The connector has its settings, but it or one of its tasks does not run."""
+    """The connector has its settings, but it or one of its tasks does not do what it is meant to."""
 
 
-def apply(
+class Overtaken(ConnectError):
+    """Somebody else changed the connector at the same time."""
+
+
+def make_plan(client: ConnectClient, declaration: Declaration) -> tuple[Plan, ...]:
+    """What has to be done, decided from what Connect holds now. Raises ConnectError."""
+    return reconcile_all(declaration, read_held(client))
+
+
+def read_held(client: ConnectClient) -> dict[str, Held]:
+    """What Connect holds, by the connectors' names. Raises ConnectError."""
+    overviews = client.get_overviews()
+    return {name: Held(each.config(), _target(each.status)) for name, each in overviews.items()}
+
+
+def validate(client: ConnectClient, connectors: Iterable[ConnectorFile]) -> None:
+    """Has Connect, and each connector's own class, look at the settings. Raises RejectedConfig with all that they
+    refuse, of all of them."""
+    sentences: list[str] = []
+    fields: list[FieldError] = []
+    for connector in connectors:
+        refused = client.validate(connector.connector_class, connector.config).errors()
+        if refused:
+            sentences.append(_refusal(connector.name, refused))
+            fields += refused
+    if sentences:
+        raise RejectedConfig("\n".join(sentences), fields)
+
+
+def carry_out(client: ConnectClient, plans: Sequence[Plan], *, prune: bool) -> None:
+    """Has Connect hold what is planned. Every step replaces something as a whole, so any of them may run twice, and
+    beside somebody else's. Raises ConnectError."""
+    for plan in plans:
+        match plan:
+            case Create(connector) if connector.state is TargetState.running:
+                client.put_config(connector.name, connector.config)
+            case Create(connector):
+                client.create(connector.name, connector.config, connector.state)
+            case Update(connector, changes, state_before):
+                if changes:
+                    client.put_config(connector.name, connector.config)
+                if state_before is not None:
+                    client.set_state(connector.name, connector.state)
+            case Undeclared(name) if prune:
+                client.delete(name)
+
+
+def wait_until_settled(
     client: ConnectClient,
-    file: ConnectorFile,
+    plans: Iterable[Plan],
     deadline: Deadline,
     *,
-    on_plan: Callable[[Plan], None],
     on_restart: Callable[[ConnectorStatus], None],
-) -> ConnectorStatus:
-    """Makes Connect hold the file's settings and returns the status once everything has run for SETTLE_SECONDS.
-    What FAILED under settings that are already right is restarted once. `on_plan` and `on_restart` are told what
-    is about to be done. Raises ConnectError's subclasses, NotRunning among them."""
-    refused = client.validate(file.connector_class, file.config)
-    if refused:
-        raise RejectedConfig(_refusal(file.name, refused), refused)
-    plan = reconcile(file.config, client.find_config(file.name))
-    on_plan(plan)
-    if isinstance(plan, Create | Update):
-        client.put_config(file.name, plan.config)
-    status = _settle(client, file.name, deadline)
-    if status.verdict() is Verdict.FAILED and isinstance(plan, Unchanged):
-        on_restart(status)
-        client.restart_failed(file.name)
-        status = _settle(client, file.name, deadline)
-    if status.verdict() is not Verdict.RUNNING:
-        raise NotRunning(_why_not(status))
-    return status
+) -> list[ConnectorStatus]:
+    """The statuses once every declared connector has done what it is meant to for SETTLE_SECONDS. What FAILED under
+    settings that were right already is restarted once; `on_restart` is told before. Raises NotRunning, Overtaken."""
+    statuses: list[ConnectorStatus] = []
+    for plan in plans:
+        if isinstance(plan, Undeclared):
+            continue
+        connector = plan.connector
+        status = _settle(client, connector, deadline)
+        if status.verdict() is Verdict.FAILED and isinstance(plan, Unchanged):
+            on_restart(status)
+            client.restart(connector.name, only_failed=True)
+            status = _settle(client, connector, deadline)
+        if status.verdict() is Verdict.FAILED:
+            raise NotRunning("\n  ".join([f"{status.name} does not run: {status.summary()}.", *status.failures()]))
+        if client.find_config(connector.name) != connector.config:
+            raise Overtaken(f"Somebody else changed {connector.name} meanwhile: Connect holds other settings now.")
+        statuses.append(status)
+    return statuses
 
 
-def _settle(client: ConnectClient, name: str, deadline: Deadline) -> ConnectorStatus:
-    """The status whose verdict (never PENDING) has stood for SETTLE_SECONDS. Raises NotRunning at the deadline."""
+def _settle(client: ConnectClient, connector: ConnectorFile, deadline: Deadline) -> ConnectorStatus:
+    """The status that has been as it is meant to be, or FAILED, for SETTLE_SECONDS. Raises NotRunning at the
+    deadline."""
     verdict, since = Verdict.PENDING, deadline.clock()
     status: ConnectorStatus | None = None
     while True:
         try:
-            status = client.get_status(name)
+            status = client.get_status(connector.name)
         except UnknownConnector:
             status = None  # its creation has not gone round yet
-        seen = status.verdict() if status else Verdict.PENDING
+        seen = _verdict(status, connector.state) if status else Verdict.PENDING
         if seen is not verdict:
             verdict, since = seen, deadline.clock()
         if status and verdict is not Verdict.PENDING and deadline.clock() - since >= SETTLE_SECONDS:
             return status
         if not deadline.pause(POLL_SECONDS):
             summary = status.summary() if status else "Connect shows no status of it"
-            raise NotRunning(f"{name} did not settle within {deadline.seconds:g} s: {summary}.")
+            raise NotRunning(f"{connector.name} did not settle within {deadline.seconds:g} s: {summary}.")
 
 
-def _why_not(status: ConnectorStatus) -> str:
-    if status.verdict() is Verdict.HALTED:
-        return (
-            f"{status.name} was {status.connector.state.lower()} by someone; it goes on after"
-            f" PUT /connectors/{status.name}/resume."
-        )
-    return "\n  ".join([f"{status.name} does not run: {status.summary()}.", *status.failures()])
+def _verdict(status: ConnectorStatus, target: TargetState) -> Verdict:
+    """The status' verdict; PENDING while the connector does not do yet what it was told to."""
+    verdict = status.verdict()
+    is_as_told = verdict is Verdict.FAILED or _target(status) is target
+    return verdict if is_as_told else Verdict.PENDING
+
+
+def _target(status: ConnectorStatus | None) -> TargetState:
+    return _TARGETS.get(status.connector.state, TargetState.running) if status else TargetState.running
 
 
 def _refusal(name: str, refused: list[FieldError]) -> str:

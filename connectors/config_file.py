@@ -1,76 +1,77 @@
-"""Connector files: `{"name": ..., "config": {...}}`, the shape that Connect's own REST uses."""
+"""Connector files: `{"name": ..., "config": {...}}`, the shape that Connect's own REST uses, as JSON or as YAML, and
+`state` where a connector is not meant to run."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from connectors.documents import UnusableFile, read_document
 from connectors.model import Config
+from connectors.schema import objections
 
 
-class UnusableFile(Exception):
-    """The connector file cannot be read, is not JSON, or does not describe a connector."""
+class TargetState(StrEnum):
+    """What a connector is meant to do. Paused: its task keeps what it holds (a replication slot). Stopped: it has no
+    task."""
+
+    running = "running"
+    paused = "paused"
+    stopped = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorFile:
-    """A connector as its file describes it. `config` holds the name too, as Connect stores it."""
+    """A connector as it is declared. `config` holds the name too, as Connect stores it."""
 
     name: str
     connector_class: str
     config: Config
+    state: TargetState = TargetState.running
 
 
 def read_connector_file(path: Path) -> ConnectorFile:
     """The connector that the file describes. Raises UnusableFile with a sentence that says what is wrong where."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
-    except OSError as error:
-        raise UnusableFile(f"{path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise UnusableFile(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise UnusableFile(f"{path} is not JSON in UTF-8.") from error
-    except _RepeatedKey as error:
-        raise UnusableFile(f'{path} says "{error}" twice; one of them would be lost.') from error
-    return _connector(path, document)
+    return parse_connector(path, read_document(path))
 
 
-def _connector(path: Path, document: Any) -> ConnectorFile:
-    if not isinstance(document, dict) or set(document) != {"name", "config"}:
-        raise UnusableFile(f'{path} must be an object with exactly "name" and "config".')
-    name, settings = document["name"], document["config"]
-    if not isinstance(name, str) or not name.strip():
+def check_shape(path: Path, document: Any) -> dict[str, Any]:
+    """The document, if it is one of a connector's: `name`, `config`, maybe `state`. Raises UnusableFile."""
+    if not isinstance(document, dict) or not {"name", "config"} <= set(document) <= {"name", "config", "state"}:
+        raise UnusableFile(f'{path} must be an object with "name" and "config" (and "state", when it is not to run).')
+    if not isinstance(document["name"], str) or not document["name"].strip():
         raise UnusableFile(f'{path}: "name" must be a text that is not empty.')
-    if not isinstance(settings, dict):
+    if not isinstance(document["config"], dict):
         raise UnusableFile(f'{path}: "config" must be an object.')
-    config = {key: _setting(path, key, value) for key, value in settings.items()}
+    return document
+
+
+def parse_connector(path: Path, document: Any) -> ConnectorFile:
+    """The connector that a document describes; `path` is named in what is wrong. Raises UnusableFile."""
+    document = check_shape(path, document)
+    name = document["name"]
+    config = {key: _setting(path, key, value) for key, value in document["config"].items()}
     if config.setdefault("name", name) != name:
         raise UnusableFile(f'{path}: the name within "config" is not "{name}".')
     if not config.get("connector.class"):
         raise UnusableFile(f'{path}: "config" must say which connector this is, by "connector.class".')
-    return ConnectorFile(name=name, connector_class=config["connector.class"], config=config)
+    wrong = objections(config)
+    if wrong:
+        raise UnusableFile("\n  ".join([f"{path} does not fit its schema:", *wrong]))
+    return ConnectorFile(name, config["connector.class"], config, _state(path, document.get("state", "running")))
 
 
 def _setting(path: Path, key: str, value: Any) -> str:
-    """A setting as Connect stores it: always text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str | int | float):
-        return str(value)
+    if isinstance(value, str):
+        return value
     raise UnusableFile(f'{path}: the setting "{key}" must be a text, a number, true or false.')
 
 
-class _RepeatedKey(ValueError):
-    """A key of a JSON object occurs twice."""
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _RepeatedKey(key)
-        found[key] = value
-    return found
+def _state(path: Path, value: Any) -> TargetState:
+    try:
+        return TargetState(value)
+    except ValueError as error:
+        known = ", ".join(TargetState)
+        raise UnusableFile(f'{path}: "state" must be one of {known}.') from error

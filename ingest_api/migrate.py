@@ -38,6 +38,7 @@ def migrate(settings: MigrationSettings) -> None:
         _set_password(login, "chat_api", settings.api_password)
         _set_password(login, "chat_cdc", settings.cdc_password)
         _set_password(login, "chat_reader", settings.reader_password)
+        _set_password(login, "chat_monitor", settings.monitor_password)
 
 
 def _set_password(connection: psycopg.Connection[tuple[object, ...]], role: str, password: SecretStr) -> None:

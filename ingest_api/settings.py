@@ -55,6 +55,7 @@ class MigrationSettings(DatabaseSettings):
     api_password: SecretStr = Field(description="Password of the role chat_api.")
     cdc_password: SecretStr = Field(description="Password of the role chat_cdc.")
     reader_password: SecretStr = Field(description="Password of the role chat_reader.")
+    monitor_password: SecretStr = Field(description="Password of the role chat_monitor.")
 
 
 class Settings(DatabaseSettings):

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, NoReturn
@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from connectors.connect import ConnectClient, ConnectError, Deadline
+from connectors.database import Database, find_address
 from connectors.model import redact
 
 
@@ -46,7 +47,12 @@ class Output(StrEnum):
 
 
 UrlOption = Annotated[
-    str, typer.Option("--url", envvar="CHAT4ALL_CONNECT_URL", help="Kafka Connect's REST address, without a path.")
+    str,
+    typer.Option(
+        "--url",
+        envvar="CHAT4ALL_CONNECT_URL",
+        help="Kafka Connect's REST address, without a path; of several workers separated by commas.",
+    ),
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which to give up.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people or for programs.")]
@@ -76,14 +82,14 @@ def _misuse() -> Iterator[None]:
         raise
 
 
-def make_group(help_text: str) -> typer.Typer:
-    """A group of commands; `add_to` of each module adds to one."""
+def make_group(help_text: str, arguments: str) -> typer.Typer:
+    """A group of commands; `add_to` of each module adds to one. `arguments` are its example."""
     return typer.Typer(
         cls=Group,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        epilog=EXIT_CODES,
+        epilog=example(arguments),
         help=help_text,
     )
 
@@ -109,22 +115,45 @@ class Context:
     ) -> Iterator[tuple[ConnectClient, Deadline]]:
         """A client; what goes wrong with it becomes a sentence without this config's secrets, and Exit.FAILED."""
         deadline = Deadline(timeout, clock=self.clock, sleep=self.sleep)
-        with self.make_http(checked_url(url)) as http:
+        with ExitStack() as stack:
+            workers = self.open_workers(url, stack)
             try:
-                yield ConnectClient(http, deadline), deadline
+                yield ConnectClient(workers, deadline), deadline
             except ConnectError as error:
                 fail(redact(str(error), config or {}))
 
+    @contextmanager
+    def database(self) -> Iterator[Database | None]:
+        """PostgreSQL where the environment says that it is, for one command; None if it does not say. Raises
+        DatabaseUnreachable."""
+        address = find_address(self.environ)
+        if address is None:
+            yield None
+            return
+        with closing(Database(address)) as database:
+            yield database
 
-def checked_url(url: str) -> str:
-    """The address, or Exit.MISUSED with a sentence that does not repeat it: it may hold a password."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.path != "/":
-        fail("--url must be an http or https address without a user, a password or a path in it.", Exit.MISUSED)
-    return url
+    def open_workers(self, urls: str, stack: ExitStack) -> list[httpx.Client]:
+        """A client per worker, closed with the stack. They log in if CHAT4ALL_CONNECT_USER is set."""
+        workers = [stack.enter_context(self.make_http(each)) for each in checked_urls(urls)]
+        user = self.environ.get("CHAT4ALL_CONNECT_USER")
+        if user:
+            for http in workers:
+                http.auth = httpx.BasicAuth(user, self.environ.get("CHAT4ALL_CONNECT_PASSWORD", ""))
+        return workers
+
+
+def checked_urls(urls: str) -> list[str]:
+    """The addresses, or Exit.MISUSED with a sentence that does not repeat them: they may hold a password."""
+    found = [url.strip() for url in urls.split(",")]
+    for url in found:
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL:
+            parsed = httpx.URL()
+        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.path != "/":
+            fail("--url must be an http or https address without a user, a password or a path in it.", Exit.MISUSED)
+    return found
 
 
 def fail(sentence: str, code: Exit = Exit.FAILED) -> NoReturn:

@@ -7,14 +7,44 @@ from typing import Annotated
 import typer
 
 from connectors.cli.context import CONNECT_URL, Context, TimeoutOption, UrlOption, example
+from connectors.cli.looking import NameArgument
+from connectors.config_file import TargetState
 
 
 def add_to(cli: typer.Typer, context: Context) -> None:
-    """Adds `delete`."""
+    """Adds `pause`, `resume`, `stop`, `restart` and `delete`."""
+    _add_state(
+        cli,
+        context,
+        "pause",
+        TargetState.paused,
+        "Have a connector pause: its task stays, and holds its replication slot. `resume` ends it.",
+    )
+    _add_state(cli, context, "resume", TargetState.running, "Have a paused or stopped connector run again.")
+    _add_state(
+        cli,
+        context,
+        "stop",
+        TargetState.stopped,
+        "Have a connector stop: its tasks end and let go of its replication slot, which holds WAL from then on."
+        " `resume` ends it. Only then may offsets be changed.",
+    )
+
+    @cli.command("restart", epilog=example("restart chat4all-outbox --failed"))
+    def restart_command(
+        name: NameArgument,
+        failed: Annotated[bool, typer.Option("--failed", help="Only what FAILED; leave alone what runs.")] = False,
+        timeout: TimeoutOption = 30,
+        url: UrlOption = CONNECT_URL,
+    ) -> None:
+        """Restart a connector and its tasks."""
+        with context.connected(url, timeout) as (client, _):
+            client.restart(name, only_failed=failed)
+        typer.echo(f"restarting {'what failed in ' if failed else ''}{name}")
 
     @cli.command("delete", epilog=example("delete chat4all-outbox --yes"))
     def delete_command(
-        name: Annotated[str, typer.Argument(metavar="NAME", help="The connector.")],
+        name: NameArgument,
         yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
         timeout: TimeoutOption = 10,
         url: UrlOption = CONNECT_URL,
@@ -26,3 +56,15 @@ def add_to(cli: typer.Typer, context: Context) -> None:
                 typer.confirm(f"Delete the connector {name}? Nothing is streamed from then on.", abort=True)
             client.delete(name)
             typer.echo(f"deleted {name}")
+
+
+def _add_state(cli: typer.Typer, context: Context, verb: str, state: TargetState, help_text: str) -> None:
+    @cli.command(verb, help=help_text, epilog=example(f"{verb} chat4all-outbox"))
+    def state_command(name: NameArgument, timeout: TimeoutOption = 30, url: UrlOption = CONNECT_URL) -> None:
+        with context.connected(url, timeout) as (client, deadline):
+            client.get_status(name)
+            client.set_state(name, state)
+            while not client.get_status(name).is_told(state.upper()):
+                if not deadline.pause(0.2):
+                    break
+            typer.echo(f"{name}: {client.get_status(name).summary()}")

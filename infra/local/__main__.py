@@ -37,7 +37,8 @@ environment:
   CHAT4ALL_STATE_DIR       where data, passwords and logs are (.local/state)
   CHAT4ALL_ARTIFACTS_DIR   where downloaded Java archives are (.local/artifacts)
   CHAT4ALL_PORT_OFFSET     added to every default port
-  CHAT4ALL_<NAME>_PORT     INGEST_API, DELIVERY, CONNECT, KAFKA, KAFKA_CONTROLLER, POSTGRES, REDIS, TIMELINE_METRICS
+  CHAT4ALL_<NAME>_PORT     INGEST_API, DELIVERY, CONNECT, KAFKA, KAFKA_CONTROLLER, POSTGRES, REDIS, TIMELINE_METRICS,
+                           SUPERVISE_METRICS
 Other variables CHAT4ALL_* that are set when the stack is started reach its programs.
 """
 

@@ -32,6 +32,7 @@ class Ports:
     postgres: int = 5433
     redis: int = 6380
     timeline_metrics: int = 9101
+    supervise_metrics: int = 9104
 
 
 PORT_NAMES = tuple(field.name for field in fields(Ports))

@@ -176,8 +176,13 @@ def _prepare_connect(site: Site) -> None:
     folder = site.config.state_dir / "connect"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shared = (site.config.root / "infra" / "connect" / "connect-distributed.properties").read_text("utf-8")
-    plugin_path = f"plugin.path={site.config.artifacts_dir / 'debezium-plugin'}\n"
-    write_private(folder / "connect-distributed.properties", shared + plugin_path)
+    files = folder / "files"
+    files.mkdir(mode=0o700, exist_ok=True)
+    local = (
+        f"plugin.path={site.config.artifacts_dir / 'debezium-plugin'}\n"
+        f"config.providers.file.param.allowed.paths={files}\n"
+    )
+    write_private(folder / "connect-distributed.properties", shared + local)
 
 
 def _connect_command(site: Site) -> list[str]:
@@ -253,11 +258,20 @@ def _migrations_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_API_PASSWORD": site.secrets.database_api,
         "CHAT4ALL_CDC_PASSWORD": site.secrets.database_cdc,
         "CHAT4ALL_READER_PASSWORD": site.secrets.database_reader,
+        "CHAT4ALL_MONITOR_PASSWORD": site.secrets.database_monitor,
     }
 
 
 def _connector_environment(site: Site) -> dict[str, str]:
     return {**_shared(site), "CHAT4ALL_CONNECT_URL": f"http://{HOST}:{site.config.ports.connect}"}
+
+
+def _supervise_environment(site: Site) -> dict[str, str]:
+    return {
+        **_connector_environment(site),
+        **_database(site, "chat_monitor", site.secrets.database_monitor),
+        "CHAT4ALL_METRICS_PORT": str(site.config.ports.supervise_metrics),
+    }
 
 
 PROGRAMS = (
@@ -325,6 +339,14 @@ PROGRAMS = (
         environment=_delivery_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.delivery, "/readyz"),
     ),
+    Program(
+        name="supervise",
+        port="supervise_metrics",
+        needs=("connect", "migrations"),
+        command=lambda _: _python("connectors", "supervise", "connectors/configs"),
+        environment=_supervise_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.supervise_metrics, "/metrics"),
+    ),
 )
 
 STEPS = (
@@ -353,7 +375,7 @@ STEPS = (
     Step(
         name="connector",
         needs=("connect", "migrations", "topics"),
-        command=lambda _: _python("connectors", "apply", "connectors/configs/outbox.json"),
+        command=lambda _: _python("connectors", "apply", "connectors/configs"),
         environment=_connector_environment,
         inputs=("connectors/configs",),
     ),

@@ -18,6 +18,7 @@ class Secrets:
     database_api: str
     database_cdc: str
     database_reader: str
+    database_monitor: str
     redis: str
     redis_limiter: str
 

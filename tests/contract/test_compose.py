@@ -162,7 +162,9 @@ def test_settings_have_the_names_that_the_embedded_stack_gives_them(services: di
         assert ours <= known, name
 
 
-@pytest.mark.parametrize("name", ["connect", "ingest-api", "timeline", "delivery", "migrations", "connector"])
+@pytest.mark.parametrize(
+    "name", ["connect", "ingest-api", "timeline", "delivery", "supervise", "migrations", "connector"]
+)
 def test_a_program_is_told_what_the_embedded_stack_tells_it(services: dict[str, Any], name: str) -> None:
     part = next(part for part in (*PROGRAMS, *STEPS) if part.name == name)
     shared_but_unused = {STACK_MARK, "CHAT4ALL_KAFKA_BOOTSTRAP", "CHAT4ALL_ISSUER"}
@@ -206,4 +208,4 @@ def given_to(part: Program | Step) -> set[str]:
 def site() -> Site:
     """A stack that is never started."""
     config = StackConfig(root=ROOT, state_dir=ROOT / "state", artifacts_dir=ROOT / "artifacts")
-    return Site(config=config, secrets=Secrets("a", "b", "c", "d", "e", "f"), account=Account(), java="java")
+    return Site(config=config, secrets=Secrets("a", "b", "c", "d", "e", "f", "g"), account=Account(), java="java")

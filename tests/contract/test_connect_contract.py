@@ -11,15 +11,17 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from connectors.apply import apply
-from connectors.config_file import ConnectorFile
+from connectors.apply import carry_out, make_plan, validate, wait_until_settled
+from connectors.config_file import ConnectorFile, TargetState
 from connectors.connect import (
     ConnectClient,
     Deadline,
+    NotStopped,
     RejectedConfig,
     UnknownConnector,
 )
-from connectors.model import Config, Verdict
+from connectors.declared import Declaration
+from connectors.model import Config, SourceOffset, Verdict
 from connectors.reconcile import Create, Plan, Unchanged, Update
 from tests.fakes_connect import FakeConnect, FakeTime
 
@@ -65,12 +67,19 @@ class Connect:
         """A connector that passes validation and whose task cannot start."""
         return self.good_config(publication__name=MISSING_PUBLICATION)
 
-    def apply(self, config: Config) -> Plan:
+    def apply(self, config: Config, state: TargetState = TargetState.running) -> Plan:
         """What the command `apply` does; the plan that it carried out."""
-        plans: list[Plan] = []
-        file = ConnectorFile(name=self.name, connector_class=CLASS, config=config)
-        apply(self.client, file, self.deadline, on_plan=plans.append, on_restart=lambda _: None)
+        declaration = Declaration((ConnectorFile(self.name, CLASS, config, state),), is_whole=False)
+        validate(self.client, declaration.connectors)
+        plans = make_plan(self.client, declaration)
+        carry_out(self.client, plans, prune=False)
+        wait_until_settled(self.client, plans, self.deadline, on_restart=lambda _: None)
         return plans[0]
+
+    def stop(self) -> None:
+        """Has the connector stop, and waits until it has."""
+        self.client.set_state(self.name, TargetState.stopped)
+        self.wait_for(lambda: self.client.get_status(self.name).is_told("STOPPED"))
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Returns once the condition holds. Connect does most things a moment after it has answered."""
@@ -89,7 +98,7 @@ class Connect:
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     http, deadline = _real(request) if request.param == "real" else _double()
     with http:
-        under_test = Connect(ConnectClient(http, deadline), deadline)
+        under_test = Connect(ConnectClient([http], deadline), deadline)
         yield under_test
         if under_test.name in under_test.client.names():
             under_test.client.delete(under_test.name)
@@ -149,7 +158,7 @@ def test_a_task_that_cannot_start_is_failed_and_its_trace_says_why(connect: Conn
 def test_a_restart_that_changes_nothing_leaves_the_task_failed(connect: Connect) -> None:
     connect.client.put_config(connect.name, connect.failing_config())
     connect.wait_for(lambda: connect.has_verdict(Verdict.FAILED))
-    connect.client.restart_failed(connect.name)
+    connect.client.restart(connect.name, only_failed=True)
     connect.wait_for(lambda: connect.has_verdict(Verdict.FAILED))
 
 
@@ -174,10 +183,22 @@ def test_a_deleted_connector_is_gone(connect: Connect) -> None:
     assert connect.client.find_config(connect.name) is None
 
 
-@pytest.mark.parametrize("call", ["get_status", "delete", "restart_failed"])
+CALLS: dict[str, Callable[[ConnectClient, str], object]] = {
+    "status": lambda client, name: client.get_status(name),
+    "config": lambda client, name: client.get_config(name),
+    "offsets": lambda client, name: client.get_offsets(name),
+    "delete": lambda client, name: client.delete(name),
+    "restart": lambda client, name: client.restart(name, only_failed=False),
+    "stop": lambda client, name: client.set_state(name, TargetState.stopped),
+    "resume": lambda client, name: client.set_state(name, TargetState.running),
+    "reset": lambda client, name: client.reset_offsets(name),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_an_unknown_connector_is_an_error_of_its_own(connect: Connect, call: str) -> None:
     with pytest.raises(UnknownConnector):
-        getattr(connect.client, call)(connect.name)
+        CALLS[call](connect.client, connect.name)
 
 
 def test_an_unknown_connector_has_no_settings(connect: Connect) -> None:
@@ -185,12 +206,12 @@ def test_an_unknown_connector_has_no_settings(connect: Connect) -> None:
 
 
 def test_sound_settings_pass_validation(connect: Connect) -> None:
-    assert connect.client.validate(CLASS, connect.good_config()) == []
+    assert connect.client.validate(CLASS, connect.good_config()).errors() == []
 
 
 def test_validation_names_the_setting_that_is_missing(connect: Connect) -> None:
     config = {key: value for key, value in connect.good_config().items() if key != "topic.prefix"}
-    (refused,) = connect.client.validate(CLASS, config)
+    (refused,) = connect.client.validate(CLASS, config).errors()
     assert refused.key == "topic.prefix"
     assert len(refused.messages) == len(set(refused.messages)) == 1
 
@@ -208,3 +229,76 @@ def test_a_connector_class_that_connect_does_not_have_is_rejected_by_name(connec
         connect.client.validate("no.such.Connector", config)
     with pytest.raises(RejectedConfig, match=r"matches no\.such\.Connector$"):
         connect.client.put_config(connect.name, config)
+
+
+def test_validation_tells_which_settings_there_are(connect: Connect) -> None:
+    known = connect.client.validate(CLASS, connect.good_config(poll__intervall__ms="10")).known()
+    assert {"connector.class", "tasks.max", "database.hostname", "topic.prefix"} <= known
+    assert "poll.intervall.ms" not in known
+
+
+def test_all_connectors_are_seen_at_once_with_settings_and_status(connect: Connect) -> None:
+    connect.apply(connect.good_config())
+    seen = connect.client.get_overviews()[connect.name]
+    assert seen.config() == connect.good_config()
+    assert seen.status == connect.client.get_status(connect.name)
+
+
+def test_a_paused_connector_keeps_its_task_and_a_stopped_one_does_not(connect: Connect) -> None:
+    connect.apply(connect.good_config())
+    connect.client.set_state(connect.name, TargetState.paused)
+    connect.wait_for(lambda: connect.has_verdict(Verdict.HALTED))
+    connect.wait_for(lambda: [task.state for task in connect.client.get_status(connect.name).tasks] == ["PAUSED"])
+    connect.stop()
+    assert connect.client.get_status(connect.name).tasks == ()
+    connect.client.set_state(connect.name, TargetState.running)
+    connect.wait_for(lambda: connect.has_verdict(Verdict.RUNNING))
+
+
+def test_what_somebody_stopped_runs_again_after_an_apply(connect: Connect) -> None:
+    connect.apply(connect.good_config())
+    connect.stop()
+    plan = connect.apply(connect.good_config())
+    assert isinstance(plan, Update)
+    assert (plan.changes, plan.state_before) == ((), TargetState.stopped)
+    assert connect.has_verdict(Verdict.RUNNING)
+
+
+def test_a_connector_is_created_stopped_and_created_again_without_effect(connect: Connect) -> None:
+    assert isinstance(connect.apply(connect.good_config(), TargetState.stopped), Create)
+    assert connect.client.get_status(connect.name).tasks == ()
+    connect.client.create(connect.name, connect.failing_config(), TargetState.stopped)
+    assert connect.client.find_config(connect.name) == connect.good_config()
+    assert isinstance(connect.apply(connect.good_config(), TargetState.stopped), Unchanged)
+
+
+def test_the_whole_connector_is_restarted_though_it_runs(connect: Connect) -> None:
+    connect.apply(connect.good_config())
+    connect.client.restart(connect.name, only_failed=False)
+    connect.wait_for(lambda: connect.has_verdict(Verdict.RUNNING))
+
+
+def test_offsets_are_changed_and_forgotten_only_while_the_connector_is_stopped(connect: Connect) -> None:
+    connect.apply(connect.good_config())
+    offset = SourceOffset(partition={"server": connect.name}, offset={"lsn": 1})
+    with pytest.raises(NotStopped):
+        connect.client.set_offsets(connect.name, [offset])
+    with pytest.raises(NotStopped):
+        connect.client.reset_offsets(connect.name)
+    connect.stop()
+    connect.client.set_offsets(connect.name, [offset])
+    assert connect.client.get_offsets(connect.name) == (offset,)
+    connect.client.reset_offsets(connect.name)
+    assert connect.client.get_offsets(connect.name) == ()
+
+
+def test_a_log_level_is_set_and_shown(connect: Connect) -> None:
+    for level in ("DEBUG", "INFO"):
+        connect.client.set_log_level("io.debezium.contract", level)
+        assert connect.client.get_log_levels()["io.debezium.contract"].level == level
+
+
+def test_the_plugins_and_the_worker_say_their_versions(connect: Connect) -> None:
+    (plugin,) = [each for each in connect.client.get_plugins() if each.plugin_class == CLASS]
+    assert (plugin.type, bool(plugin.version)) == ("source", True)
+    assert connect.client.get_worker().version.startswith("4.")

@@ -100,6 +100,7 @@ def start_postgres() -> Iterator[Server]:
                 api_password=same,
                 cdc_password=same,
                 reader_password=same,
+                monitor_password=same,
             )
         )
         yield server

@@ -20,6 +20,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_cdc') THEN
         CREATE ROLE chat_cdc LOGIN REPLICATION;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_monitor') THEN
+        CREATE ROLE chat_monitor LOGIN;
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_audit') THEN
         CREATE ROLE chat_audit NOLOGIN;
     END IF;
@@ -27,7 +30,7 @@ END
 $roles$;
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO chat_api, chat_reader, chat_cdc;
+GRANT USAGE ON SCHEMA public TO chat_api, chat_reader, chat_cdc, chat_monitor;
 
 -- The log is append-only: nobody but the owner may change or remove an entry.
 GRANT SELECT, INSERT ON users, conversations, participants, conversation_log TO chat_api;
@@ -64,6 +67,10 @@ ALTER ROLE chat_reader SET default_transaction_read_only = on;
 GRANT SELECT ON outbox TO chat_cdc;
 GRANT SELECT, INSERT, UPDATE ON cdc_heartbeat TO chat_cdc;
 
+-- `connectors supervise` looks at the heartbeat, and at replication slots, which everybody may see.
+GRANT SELECT ON cdc_heartbeat TO chat_monitor;
+ALTER ROLE chat_monitor SET default_transaction_read_only = on;
+
 -- append_entries would be planned anew at every call, at twice its cost (docs/benchmarks.md).
 ALTER ROLE chat_api SET plan_cache_mode = force_generic_plan;
 ALTER ROLE chat_api SET jit = off;
@@ -80,4 +87,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("ALTER FUNCTION record_audit_events OWNER TO CURRENT_USER")
-    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc, chat_audit")
+    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc, chat_monitor, chat_audit")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from connectors.__main__ import main
@@ -45,6 +47,16 @@ def write(tmp_path: Path) -> Callable[..., str]:
     return write_file
 
 
+@pytest.fixture
+def write_state(tmp_path: Path) -> Callable[[str], str]:
+    def write_file(state: str) -> str:
+        path = tmp_path / "connector.yaml"
+        path.write_text(f"name: c\nstate: {state}\nconfig: {{connector.class: k, needed: 1}}\n")
+        return str(path)
+
+    return write_file
+
+
 def test_the_first_apply_creates_and_the_second_changes_nothing(
     run: Run, write: Callable[..., str], connect: FakeConnect
 ) -> None:
@@ -56,11 +68,14 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(
     assert [call for call in connect.calls if call == "PUT /connectors/c/config"] == writes
 
 
-def test_an_update_tells_each_difference_and_masks_secrets(run: Run, write: Callable[..., str]) -> None:
-    run("apply", write(a="1", password="hunter2"))
-    result = run("apply", write(a="2", password="hunter3"))
+def test_an_update_tells_each_difference_and_masks_secrets(
+    run: Run, write: Callable[..., str], connect: FakeConnect
+) -> None:
+    run("apply", write(a="1"))
+    connect.configs["c"]["password"] = "hunter2"
+    result = run("apply", write(a="2", password="${env:P}"))
     assert result.exit_code == 0
-    assert "  ~ a: '1' -> '2'\n  ~ password: ******** -> ********\n" in result.stdout
+    assert "  ~ a: '1' -> '2'\n  ~ password: ******** -> '${env:P}'\n" in result.stdout
     assert "hunter" not in result.output
 
 
@@ -109,12 +124,27 @@ def test_the_old_status_that_connect_shows_after_an_update_is_not_believed(
     assert run("apply", write(a="good")).exit_code == 0
 
 
-def test_a_connector_that_someone_paused_is_no_success(
-    run: Run, write: Callable[..., str], connect: FakeConnect
-) -> None:
-    connect.halted.add("c")
+def test_a_connector_that_someone_paused_is_resumed(run: Run, write: Callable[..., str]) -> None:
+    run("apply", write())
+    run("pause", "c")
+    assert run("drift", write()).exit_code == 2
     result = run("apply", write())
-    assert (result.exit_code, "was paused by someone" in result.stderr) == (1, True)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "updating c:\n  ~ state: paused -> running\nc runs: connector RUNNING, task 0 RUNNING\n",
+    )
+
+
+@pytest.mark.parametrize(("state", "verb"), [("paused", "is paused"), ("stopped", "is stopped")])
+def test_a_connector_that_is_not_to_run_never_does(
+    run: Run, write_state: Callable[[str], str], connect: FakeConnect, state: str, verb: str
+) -> None:
+    result = run("apply", write_state(state))
+    assert (result.exit_code, f"c {verb}:" in result.stdout) == (0, True)
+    assert "PUT /connectors/c/config" not in connect.calls
+    assert run("drift", write_state(state)).exit_code == 0
+    assert run("apply", write_state("running")).exit_code == 0
+    assert connect.told["c"] == "RUNNING"
 
 
 def test_apply_gives_up_at_its_deadline(run: Run, write: Callable[..., str], connect: FakeConnect) -> None:
@@ -135,7 +165,7 @@ def test_every_refused_setting_is_told_and_nothing_is_written(run: Run, tmp_path
 
 def test_secrets_that_connect_repeats_are_masked(run: Run, write: Callable[..., str], connect: FakeConnect) -> None:
     connect.interruptions = [httpx.Response(400, json={"message": "config {password=hunter2} is bad"})]
-    result = run("apply", write(password="hunter2"))
+    result = run("apply", write())
     assert (result.exit_code, result.stderr) == (1, "error: config {password=********} is bad\n")
 
 
@@ -208,16 +238,54 @@ def test_a_connect_that_does_not_answer_is_named(run: Run, connect: FakeConnect)
     )
 
 
-@pytest.mark.parametrize("arguments", [["apply"], ["nothing"], ["status", "--output", "xml"], ["status", "--what"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get"],
+        ["nothing"],
+        ["offsets", "set", "c", "here"],
+        ["logs", "level", "x", "LOUD"],
+        ["status", "--output", "xml"],
+        ["status", "--what"],
+    ],
+)
 def test_a_command_line_that_is_wrong_has_an_exit_code_of_its_own(run: Run, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 64
 
 
-@pytest.mark.parametrize("command", ["apply", "status", "delete"])
+COMMANDS = [
+    *("plan", "diff", "apply", "drift", "validate", "status", "get", "describe", "plugins", "pause", "resume", "stop"),
+    *(
+        "restart",
+        "delete",
+        "supervise",
+        "offsets",
+        "offsets show",
+        "offsets set",
+        "offsets reset",
+        "logs",
+        "logs level",
+    ),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_the_exit_codes(run: Run, command: str) -> None:
-    text = " ".join(run(command, "--help").stdout.split())
+    text = " ".join(run(*command.split(), "--help").stdout.split())
     assert f"Example: chat4all-connectors {command}" in text
     assert "Exit codes: 0 done" in text
+
+
+def names_of(command: Any, prefix: str = "") -> set[str]:
+    """Every command and group below this one, by what is typed for it."""
+    found: set[str] = set()
+    for name, below in getattr(command, "commands", {}).items():
+        found |= {prefix + name} | names_of(below, f"{prefix}{name} ")
+    return found
+
+
+def test_every_command_is_among_those_whose_help_is_looked_at() -> None:
+    assert names_of(get_command(create_app(Context(environ={})))) == set(COMMANDS)
 
 
 def test_the_program_is_called_by_its_installed_name(

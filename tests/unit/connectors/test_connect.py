@@ -25,7 +25,7 @@ NOT_READY = httpx.Response(503, json={"error_code": 503, "message": "the worker 
 def client(connect: FakeConnect, seconds: float = 10) -> tuple[ConnectClient, FakeTime]:
     fake_time = FakeTime()
     deadline = Deadline(seconds, clock=fake_time.clock, sleep=fake_time.sleep)
-    return ConnectClient(connect.client(), deadline), fake_time
+    return ConnectClient([connect.client()], deadline), fake_time
 
 
 @pytest.mark.parametrize("passing", [REFUSED, CUT_OFF, REBALANCING, STARTING, NOT_READY])
