@@ -11,6 +11,8 @@ from connectors.model import ConnectorStatus, Verdict
 from connectors.slots import Slot
 from connectors.supervise.causes import POLICIES, Cause, classify, delay_seconds
 
+SETTLE_SECONDS = 2.0
+"""How long RUNNING must stand to be believed: a task that cannot stream says it before it says FAILED."""
 STEADY_SECONDS = 30.0
 """How long a connector must run before its earlier failures no longer count."""
 ASSIGN_SECONDS = 60.0
@@ -117,10 +119,13 @@ def _about_nothing_to_do(sight: Sight, memory: Memory) -> Decision:
 def _about_running(sight: Sight, memory: Memory, now: float, jitter: float) -> Decision:
     since = now if memory.running_since is None else memory.running_since
     memory = replace(memory, running_since=since, pending_since=None)
-    if _is_stale(sight, memory, now, since):
+    is_beating = _is_beating(sight, memory, now)
+    if not is_beating and now - since >= sight.stale_seconds:
         return _about(Cause.stalled, sight, memory, now, jitter)
     if sight.is_passing_over:
         return _about_passing_over(sight, memory, now, since)
+    if not is_beating or now - since < SETTLE_SECONDS:
+        return Decision(memory, cause=memory.cause)
     memory = replace(memory, cause=None, try_at=None, pass_over_until_lsn=None)
     if now - since >= STEADY_SECONDS:
         memory = replace(memory, attempts={})
@@ -169,16 +174,16 @@ def _action(cause: Cause, sight: Sight) -> Action:
     return Action.RESTART_FAILED
 
 
-def _is_stale(sight: Sight, memory: Memory, now: float, since: float) -> bool:
-    """Whether it says RUNNING and does not beat, or its slot has stood still: it hangs, or fails again and again
-    within itself."""
-    if not sight.is_database_seen or not sight.heartbeat_seconds or now - since < sight.stale_seconds:
-        return False
+def _is_beating(sight: Sight, memory: Memory, now: float) -> bool:
+    """Whether it does something, as far as the database shows. One that says RUNNING, and has no fresh heartbeat or a
+    slot that stands still, hangs, or fails again and again within itself."""
+    if not sight.is_database_seen or not sight.heartbeat_seconds:
+        return True
     is_slot_still = (
         sight.slot is not None and sight.slot.lag_bytes > 0 and now - memory.confirmed_at >= sight.stale_seconds
     )
     has_no_beat = sight.heartbeat_age is not None and sight.heartbeat_age >= sight.stale_seconds
-    return is_slot_still or has_no_beat
+    return not is_slot_still and not has_no_beat
 
 
 def _see_progress(sight: Sight, memory: Memory, now: float) -> Memory:
