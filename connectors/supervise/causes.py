@@ -87,9 +87,10 @@ _SIGNS = (
     (Cause.slot_lost, r"requested WAL segment .* has already been removed"),
     (Cause.slot_lost, r"has been removed from the database write-ahead log"),
     (Cause.slot_recreated, r"Cannot seek to the last known offset|cannot advance replication slot"),
+    (Cause.slot_recreated, r"trying to read change stream starting at .* no longer available on the server"),
     (Cause.slot_missing, r'replication slot "[^"]*" does not exist'),
     (Cause.slot_held, r'replication slot "[^"]*" is active for PID'),
-    (Cause.invalid_operation, r"EventRouter|EventRouterDelegate|Unexpected (?:to process|row|update)"),
+    (Cause.invalid_operation, r"Unexpected \w+ message received"),
     (
         Cause.bad_credentials,
         r"password authentication failed|no pg_hba\.conf entry|role \"[^\"]*\" (?:does not exist|is not permitted)",

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 
 from connectors.config_file import ConnectorFile
 from connectors.connect import ConnectClient, ConnectError, Deadline
-from connectors.database import Database, DatabaseUnreachable
+from connectors.database import DatabaseUnreachable
 from connectors.declared import Declaration
 from connectors.model import Config, ConnectorStatus, Overview, Verdict, redact
 from connectors.reconcile import differences
@@ -38,6 +39,16 @@ class Chance:
     jitter: Callable[[], float] = random.random
 
 
+class Lookout(Protocol):
+    """PostgreSQL as it is looked at: database.Database, or a double of it. Both raise DatabaseUnreachable."""
+
+    def read(self) -> DatabaseFacts:
+        """The slots and heartbeats now."""
+
+    def try_lead(self) -> bool:
+        """Whether this process is the one that acts."""
+
+
 class Watch:
     """Keeps the declared connectors running. Without a database it knows neither slots nor heartbeats, and takes
     itself for the only one."""
@@ -46,7 +57,7 @@ class Watch:
         self,
         workers: Sequence[httpx.Client],
         declaration: Declaration,
-        database: Database | None,
+        database: Lookout | None,
         metrics: SuperviseMetrics,
         chance: Chance = Chance(),
     ) -> None:

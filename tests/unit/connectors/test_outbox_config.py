@@ -42,6 +42,12 @@ AGAINST_LOSS = [
     ("transforms.outbox.table.expand.json.payload", "false", "expansion drops nulls and empty arrays"),
 ]
 
+FOR_HEALING = [
+    ("slot.max.retries", "2", "a slot that another holds is told by FAILED, which supervise acts on, after seconds"),
+    ("slot.retry.delay.ms", "1000", "instead of six times 10 s during which the task says RUNNING"),
+    ("retriable.restart.connector.wait.ms", "1000", "a database that is back is read again after 1 s instead of 10"),
+]
+
 FOR_LATENCY = [
     ("poll.interval.ms", "10"),
     ("max.batch.size", "1"),
@@ -54,6 +60,11 @@ FOR_LATENCY = [
 
 @pytest.mark.parametrize(("key", "value", "why"), AGAINST_LOSS, ids=[key for key, _, _ in AGAINST_LOSS])
 def test_it_has_the_settings_without_which_events_are_lost(key: str, value: str, why: str) -> None:
+    assert SETTINGS.get(key) == value, why
+
+
+@pytest.mark.parametrize(("key", "value", "why"), FOR_HEALING, ids=[key for key, _, _ in FOR_HEALING])
+def test_it_has_the_settings_that_bring_it_back_within_seconds(key: str, value: str, why: str) -> None:
     assert SETTINGS.get(key) == value, why
 
 

@@ -16,7 +16,9 @@ from connectors.supervise.decision import Action, Decision, Memory, Sight, decid
 
 AWAY = "org.x.ConnectException: x\nCaused by: org.postgresql.util.PSQLException: Connection to db:5432 refused.\n"
 HELD = 'org.postgresql.util.PSQLException: ERROR: replication slot "s" is active for PID 17\n'
-INVALID = "org.x.ConnectException: x\n\tat io.debezium.transforms.outbox.EventRouterDelegate.apply(X.java:1)\n"
+INVALID = (
+    "ConnectException: x\nCaused by: java.lang.IllegalStateException: Unexpected update message received null, fail.\n"
+)
 LOST = 'PSQLException: ERROR: can no longer get changes from replication slot "s"\n'
 
 
