@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 
 import redis.asyncio as redis_client
 
 from infra.local.stack import Stack
 from tests.chat_client import ChatClient
-from tests.conftest import ROOT
 from tests.e2e.test_path import take_until, texts
-
-
-def connectors_command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m connectors` as an operator would."""
-    return subprocess.run(
-        [sys.executable, "-m", "connectors", *arguments],
-        cwd=ROOT,
-        env={"CHAT4ALL_CONNECT_URL": f"http://127.0.0.1:{stack.ports.connect}", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+from tests.second_worker import run_connectors
 
 
 async def test_redis_flushed_under_load_heals(stack: Stack, client: ChatClient) -> None:
@@ -65,7 +50,7 @@ async def test_what_is_written_while_the_connector_is_deleted_arrives_after_appl
         await client.send(alice, conversation_id, "before")
         assert texts(await take_until(events, messages=1)) == ["before"]
 
-        deleted = connectors_command(stack, "delete", "chat4all-outbox", "--yes")
+        deleted = run_connectors(stack, "delete", "chat4all-outbox", "--yes")
         assert deleted.returncode == 0, deleted.stderr
         for number in range(50):
             await client.send(alice, conversation_id, str(number))
@@ -73,9 +58,9 @@ async def test_what_is_written_while_the_connector_is_deleted_arrives_after_appl
         page = await client.get(alice, f"/v1/conversations/{conversation_id}/messages", min_seq=52, limit=200)
         assert len(page.json()["messages"]) == 51
 
-        applied = connectors_command(stack, "apply", "connectors/configs/outbox.json")
+        applied = run_connectors(stack, "apply", "connectors/configs/outbox.json")
         assert applied.returncode == 0, applied.stderr
         assert texts(await take_until(events, messages=50)) == [str(number) for number in range(50)]
-    again = connectors_command(stack, "apply", "connectors/configs/outbox.json")
+    again = run_connectors(stack, "apply", "connectors/configs/outbox.json")
     assert again.returncode == 0, again.stderr
     assert "unchanged" in again.stdout

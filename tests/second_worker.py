@@ -1,0 +1,76 @@
+"""A second Kafka Connect worker beside a stack's own, and the command line as an operator runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.local import probes
+from infra.local.ports import HOST, free_ports
+from infra.local.stack import Stack
+from tests.conftest import ROOT
+
+START_SECONDS = 120
+
+
+@dataclass
+class SecondWorker:
+    """Another worker of the stack's Connect cluster."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def worker_id(self) -> str:
+        """How Connect names it."""
+        return f"{HOST}:{self.port}"
+
+
+@contextmanager
+def second_worker(stack: Stack) -> Iterator[SecondWorker]:
+    """Starts it as the first was started, at a port of its own; ends it with the block."""
+    port = free_ports().connect
+    command = psutil.Process(stack.process_id("connect")).cmdline()
+    environment = {**stack.environment_of("connect"), "CHAT4ALL_CONNECT_REST_PORT": str(port), "PATH": "/usr/bin:/bin"}
+    with (stack.config.logs_dir / "connect-2.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not probes.is_connect_ready(port):
+            assert process.poll() is None, "the second worker ended"
+            assert time.monotonic() < deadline, "the second worker does not answer"
+            time.sleep(0.2)
+        yield SecondWorker(port, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_connectors(
+    stack: Stack,
+    *arguments: str | Path,
+    urls: str | None = None,
+    database: bool = True,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m connectors` with the settings of the stack's supervise; `variables` are further ones."""
+    environment = {k: v for k, v in stack.environment_of("supervise").items() if database or "DATABASE" not in k}
+    environment |= {"PATH": "/usr/bin:/bin", **(variables or {})}
+    environment["CHAT4ALL_CONNECT_URL"] = urls or f"http://{HOST}:{stack.ports.connect}"
+    return subprocess.run(
+        [sys.executable, "-m", "connectors", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
