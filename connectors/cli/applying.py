@@ -53,7 +53,7 @@ def add_to(cli: typer.Typer, context: Context) -> None:
 
 
 def _add_reading(cli: typer.Typer, context: Context) -> None:
-    @cli.command("plan", epilog=example("plan --environment staging"))
+    @cli.command("plan", epilog=example("plan --environment catch-up"))
     def plan_command(
         paths: Paths = None,
         environment: EnvironmentOption = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from connectors.config_file import TargetState
-from connectors.declared import CONFIGS, Declaration, read_declaration
+from connectors.declared import CONFIGS, Declaration, environments, read_declaration
 from connectors.documents import UnusableFile
 from connectors.schema import DEBEZIUM_POSTGRES
 
@@ -145,5 +145,11 @@ def test_any_typed_setting_may_be_a_reference(tmp_path: Path) -> None:
     assert len(read_declaration([tmp_path]).connectors) == 1
 
 
-def test_what_this_project_declares_is_in_order_in_every_environment() -> None:
-    assert read_declaration([CONFIGS]).is_whole
+@pytest.mark.parametrize("environment", [None, *environments(CONFIGS)])
+def test_what_this_project_declares_is_in_order_in_every_environment(environment: str | None) -> None:
+    assert read_declaration([CONFIGS], environment).is_whole
+
+
+def test_the_overlay_for_catching_up_changes_the_batches_alone() -> None:
+    usual, catching_up = (read_declaration([CONFIGS], name).connectors[0].config for name in (None, "catch-up"))
+    assert dict(catching_up) == {**usual, "max.batch.size": "2048"}
