@@ -11,6 +11,7 @@ from connectors.connect import (
     ConnectUnreachable,
     Deadline,
     RebalanceInProgress,
+    RefusedLogin,
     RejectedConfig,
     UnexpectedAnswer,
     UnknownConnector,
@@ -96,3 +97,39 @@ def test_a_name_that_would_lead_to_another_address_is_no_connectors(name: str) -
     with pytest.raises(UnknownConnector):
         client(connect)[0].delete(name)
     assert connect.calls == []
+
+
+def test_when_a_worker_does_not_answer_the_next_is_asked_at_once() -> None:
+    connect = FakeConnect(plugins={})
+    away = httpx.Client(base_url="http://away.test", transport=httpx.MockTransport(_refuse))
+    fake_time = FakeTime()
+    deadline = Deadline(10, clock=fake_time.clock, sleep=fake_time.sleep)
+    under_test = ConnectClient([away, connect.client()], deadline)
+    assert under_test.names() == []
+    assert under_test.names() == []
+    assert (len(connect.calls), fake_time.now) == (2, 0)
+
+
+def test_when_no_worker_answers_all_are_asked_until_the_deadline() -> None:
+    asked: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        raise httpx.ConnectError("refused")
+
+    workers = [httpx.Client(base_url=f"http://{n}.test", transport=httpx.MockTransport(refuse)) for n in ("a", "b")]
+    fake_time = FakeTime()
+    with pytest.raises(ConnectUnreachable):
+        ConnectClient(workers, Deadline(2, clock=fake_time.clock, sleep=fake_time.sleep)).names()
+    assert asked == ["a.test", "b.test"] * 5
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_says_what_to_set(status: int) -> None:
+    connect = FakeConnect(plugins={}, interruptions=[httpx.Response(status, text="no")])
+    with pytest.raises(RefusedLogin, match="CHAT4ALL_CONNECT_USER"):
+        client(connect)[0].names()
+
+
+def _refuse(_: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused")
