@@ -145,7 +145,7 @@ def _about_passing_over(sight: Sight, memory: Memory, now: float, since: float) 
 def _about(cause: Cause, sight: Sight, memory: Memory, now: float, jitter: float) -> Decision:
     """A try when its time has come; else the wait for it."""
     status = sight.status
-    detail = "; ".join(status.failures()) if status else ""
+    detail = _what_is_seen(sight) if cause is Cause.stalled else "; ".join(status.failures()) if status else ""
     attempts = memory.attempts.get(cause, 0)
     delay = delay_seconds(POLICIES[cause], attempts, jitter)
     if delay is None:
@@ -175,15 +175,24 @@ def _action(cause: Cause, sight: Sight) -> Action:
 
 
 def _is_beating(sight: Sight, memory: Memory, now: float) -> bool:
-    """Whether it does something, as far as the database shows. One that says RUNNING, and has no fresh heartbeat or a
-    slot that stands still, hangs, or fails again and again within itself."""
+    """Whether it does something, as far as the database shows: its slot moves, or nothing is to be read and the
+    heartbeat is fresh. One that says RUNNING and does neither hangs, or fails again and again within itself."""
     if not sight.is_database_seen or not sight.heartbeat_seconds:
         return True
-    is_slot_still = (
-        sight.slot is not None and sight.slot.lag_bytes > 0 and now - memory.confirmed_at >= sight.stale_seconds
-    )
+    if sight.slot is not None and now - memory.confirmed_at < sight.stale_seconds:
+        return True
+    is_slot_behind = sight.slot is not None and sight.slot.lag_bytes > 0
     has_no_beat = sight.heartbeat_age is not None and sight.heartbeat_age >= sight.stale_seconds
-    return not is_slot_still and not has_no_beat
+    return not is_slot_behind and not has_no_beat
+
+
+def _what_is_seen(sight: Sight) -> str:
+    slot, age = sight.slot, sight.heartbeat_age
+    beat = "no heartbeat" if age is None else f"heartbeat {age:.0f} s old"
+    if slot is None:
+        return beat
+    reader = f"process {slot.active_pid}" if slot.is_active else "nobody"
+    return f"{beat}, slot {slot.name} read by {reader} and {slot.lag_bytes} bytes behind"
 
 
 def _see_progress(sight: Sight, memory: Memory, now: float) -> Memory:

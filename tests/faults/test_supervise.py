@@ -168,11 +168,49 @@ async def test_a_slot_that_another_session_held_is_taken_back(stack: Stack, clie
         holder = await hold(stack)
         try:
             await asyncio.to_thread(rest.call, "PUT", "/resume")
-            await rest.wait_for(lambda tasks: [state for state, _ in tasks] == ["FAILED"])
+            await rest.wait_for(is_running)  # Debezium says so while it tries to get the slot
+            await asyncio.sleep(5)
         finally:
             holder.close()
 
     await measure(client, hold_the_slot)
+
+
+async def test_a_task_that_failed_for_what_a_person_has_mended_comes_back(stack: Stack, client: ChatClient) -> None:
+    rest = Rest(stack.ports.connect)
+    await settle(stack, rest)
+    cause = {"connector": OUTBOX, "cause": "publication-missing"}
+
+    async def take_the_publication_away() -> None:
+        with publication_away(stack):
+            await fail_for_want_of_a_publication(rest)
+            async with asyncio.timeout(60):
+                while metric(stack.ports.supervise_metrics, "supervise_needs_person", **cause) != 1:
+                    await asyncio.sleep(0.2)
+
+    await measure(client, take_the_publication_away)
+    async with asyncio.timeout(60):
+        while metric(stack.ports.supervise_metrics, "supervise_needs_person", **cause):
+            await asyncio.sleep(0.2)
+
+
+async def fail_for_want_of_a_publication(rest: Rest) -> None:
+    """Has the connector's task start where it cannot."""
+    await asyncio.to_thread(rest.call, "PUT", "/stop")
+    await rest.wait_for(lambda tasks: tasks == [])
+    await asyncio.to_thread(rest.call, "PUT", "/resume")
+    await rest.wait_for(lambda tasks: [state for state, _ in tasks] == ["FAILED"])
+
+
+@contextmanager
+def publication_away(stack: Stack) -> Iterator[None]:
+    """The publication has another name meanwhile."""
+    with connect(stack) as owner:
+        owner.execute("ALTER PUBLICATION chat4all_outbox RENAME TO elsewhere")
+        try:
+            yield
+        finally:
+            owner.execute("ALTER PUBLICATION elsewhere RENAME TO chat4all_outbox")
 
 
 async def hold(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:
@@ -246,12 +284,8 @@ async def test_of_two_supervises_one_acts_and_the_other_takes_over(stack: Stack,
             async with asyncio.timeout(60):
                 while metric(port, "supervise_is_leader") != 1:
                     await asyncio.sleep(0.2)
-            rest.call("PUT", "/stop")
-            await rest.wait_for(lambda tasks: tasks == [])
-            holder = await hold(stack)
-            rest.call("PUT", "/resume")
-            await rest.wait_for(lambda tasks: [state for state, _ in tasks] == ["FAILED"])
-            holder.close()
+            with publication_away(stack):
+                await fail_for_want_of_a_publication(rest)
             await rest.wait_for(is_running)
         finally:
             stack.start_program("supervise")

@@ -43,8 +43,8 @@ AGAINST_LOSS = [
 ]
 
 FOR_HEALING = [
-    ("slot.max.retries", "2", "a slot that another holds is told by FAILED, which supervise acts on, after seconds"),
-    ("slot.retry.delay.ms", "1000", "instead of six times 10 s during which the task says RUNNING"),
+    ("slot.max.retries", "2", "a slot that another session held is read again after a second or two"),
+    ("slot.retry.delay.ms", "1000", "instead of 10"),
     ("retriable.restart.connector.wait.ms", "1000", "a database that is back is read again after 1 s instead of 10"),
 ]
 
