@@ -288,6 +288,15 @@ def test_every_command_is_among_those_whose_help_is_looked_at() -> None:
     assert names_of(get_command(create_app(Context(environ={})))) == set(COMMANDS)
 
 
+def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_CHAT4ALL_CONNECTORS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "chat4all-connectors p")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().out.split() == ["plan", "plugins", "pause"]
+
+
 def test_the_program_is_called_by_its_installed_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
