@@ -38,18 +38,22 @@ def read_held(client: ConnectClient) -> dict[str, Held]:
     return {name: Held(each.config(), _target(each.status)) for name, each in overviews.items()}
 
 
-def validate(client: ConnectClient, connectors: Iterable[ConnectorFile]) -> None:
-    """Has Connect, and each connector's own class, look at the settings. Raises RejectedConfig with all that they
-    refuse, of all of them."""
+def validate(client: ConnectClient, connectors: Iterable[ConnectorFile]) -> dict[str, frozenset[str]]:
+    """Has Connect, and each connector's own class, look at the settings. By connector, the settings that its class and
+    Connect know. Raises RejectedConfig with all that they refuse, of all connectors."""
     sentences: list[str] = []
     fields: list[FieldError] = []
+    known: dict[str, frozenset[str]] = {}
     for connector in connectors:
-        refused = client.validate(connector.connector_class, connector.config).errors()
+        validation = client.validate(connector.connector_class, connector.config)
+        known[connector.name] = validation.known()
+        refused = validation.errors()
         if refused:
             sentences.append(_refusal(connector.name, refused))
             fields += refused
     if sentences:
         raise RejectedConfig("\n".join(sentences), fields)
+    return known
 
 
 def carry_out(client: ConnectClient, plans: Sequence[Plan], *, prune: bool) -> None:

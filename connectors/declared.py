@@ -29,10 +29,6 @@ class Declaration:
     connectors: tuple[ConnectorFile, ...]
     is_whole: bool
 
-    def secrets(self) -> dict[str, str]:
-        """Every setting of every connector, under keys that tell them apart; for `redact`."""
-        return {f"{c.name}/{key}": value for c in self.connectors for key, value in c.config.items()}
-
 
 def read_declaration(paths: Sequence[Path], environment: str | None = None) -> Declaration:
     """What the files and folders declare, with the environment's overlay (`overlays/<environment>.yaml` beside each

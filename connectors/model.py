@@ -238,10 +238,10 @@ def masked(config: Config) -> dict[str, str]:
     return {key: mask(key, config[key]) for key in sorted(config)}
 
 
-def redact(text: str, config: Mapping[str, Any]) -> str:
-    """The text without any secret value of this config, of settings that it quotes (Connect quotes whole configs in
-    some of its errors), and of addresses."""
-    for key, value in config.items():
+def redact(text: str, config: Mapping[str, Any] | None = None) -> str:
+    """The text without the secrets of this config, of settings that it quotes (Connect quotes whole configs in some of
+    its errors), and of addresses."""
+    for key, value in (config or {}).items():
         if is_secret_key(key) and value and not is_reference(str(value)):
             text = text.replace(str(value), MASK)
     return _LOGIN_IN_ADDRESS.sub(MASK, _SECRET_PAIR.sub(rf"\1{MASK}", text))

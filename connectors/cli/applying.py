@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,6 @@ from connectors.cli.context import (
     fail,
     print_json,
 )
-from connectors.connect import ConnectClient
 from connectors.declared import CONFIGS, Declaration, read_declaration
 from connectors.documents import UnusableFile
 from connectors.model import ConnectorStatus, masked, redact
@@ -63,10 +62,9 @@ def _add_reading(cli: typer.Typer, context: Context) -> None:
     ) -> None:
         """Show what apply would change, key by key, secrets masked. Changes nothing."""
         declaration = declared(paths, environment)
-        with context.connected(url, timeout, declaration.secrets()) as (client, _):
-            validate(client, declaration.connectors)
+        with context.connected(url, timeout) as (client, _):
+            hints = _hints(declaration, validate(client, declaration.connectors))
             plans = make_plan(client, declaration)
-            hints = _hints(client, declaration)
         _show_plans(plans, output, _PLANNED)
         _show_hints(hints, output)
 
@@ -79,7 +77,7 @@ def _add_reading(cli: typer.Typer, context: Context) -> None:
     ) -> None:
         """Show the settings that Connect holds and the declared ones as a unified diff, secrets masked."""
         declaration = declared(paths, environment)
-        with context.connected(url, timeout, declaration.secrets()) as (client, _):
+        with context.connected(url, timeout) as (client, _):
             held = read_held(client)
         for connector in declaration.connectors:
             actual = held.get(connector.name)
@@ -100,7 +98,7 @@ def _add_reading(cli: typer.Typer, context: Context) -> None:
     ) -> None:
         """Say whether Connect holds something else than what is declared, by exit code 2. Changes nothing."""
         declaration = declared(paths, environment)
-        with context.connected(url, timeout, declaration.secrets()) as (client, _):
+        with context.connected(url, timeout) as (client, _):
             plans = make_plan(client, declaration)
         _show_plans(plans, output, _FOUND)
         if not all(isinstance(plan, Unchanged) for plan in plans):
@@ -118,9 +116,8 @@ def _add_reading(cli: typer.Typer, context: Context) -> None:
         declaration = declared(paths, environment)
         hints: list[str] = []
         if not offline:
-            with context.connected(url, timeout, declaration.secrets()) as (client, _):
-                validate(client, declaration.connectors)
-                hints = _hints(client, declaration)
+            with context.connected(url, timeout) as (client, _):
+                hints = _hints(declaration, validate(client, declaration.connectors))
         _show_hints(hints, Output.table)
         for connector in declaration.connectors:
             typer.echo(f"{connector.name} is valid")
@@ -148,17 +145,17 @@ def _add_apply(cli: typer.Typer, context: Context) -> None:
         declaration = declared(paths, environment)
         if prune and not declaration.is_whole:
             fail("--prune needs a folder: files do not say what else there may be.", Exit.MISUSED)
-        with context.connected(url, timeout, declaration.secrets()) as (client, _):
+        with context.connected(url, timeout) as (client, _):
             validate(client, declaration.connectors)
             plans = make_plan(client, declaration)
         _show_plans(plans, Output.table, _DOING | ({"undeclared": "deleting"} if prune else {}))
         undeclared = [plan.name for plan in plans if isinstance(plan, Undeclared)]
         if prune and undeclared and not yes:
             typer.confirm(f"Delete {', '.join(undeclared)}? Nothing is streamed by them from then on.", abort=True)
-        with context.connected(url, timeout, declaration.secrets()) as (client, deadline):
+        with context.connected(url, timeout) as (client, deadline):
             carry_out(client, plans, prune=prune)
             if wait:
-                settled = wait_until_settled(client, plans, deadline, on_restart=_show_restart(declaration))
+                settled = wait_until_settled(client, plans, deadline, on_restart=_show_restart)
                 for status in settled:
                     typer.echo(f"{status.name} {_VERBS[status.connector.state]}: {status.summary()}")
 
@@ -183,13 +180,13 @@ def declared(paths: Sequence[Path] | None, environment: str | None) -> Declarati
         fail(str(error), Exit.MISUSED)
 
 
-def _hints(client: ConnectClient, declaration: Declaration) -> list[str]:
+def _hints(declaration: Declaration, known: Mapping[str, Set[str]]) -> list[str]:
     """Settings that nobody knows: Connect passes over them in silence."""
-    found: list[str] = []
-    for connector in declaration.connectors:
-        known = client.validate(connector.connector_class, connector.config).known()
-        found += [f"{connector.name}: {sentence}" for sentence in unknown_settings(connector.config, known)]
-    return found
+    return [
+        f"{connector.name}: {sentence}"
+        for connector in declaration.connectors
+        for sentence in unknown_settings(connector.config, known[connector.name])
+    ]
 
 
 def _show_plans(plans: Sequence[Plan], output: Output, words: Mapping[str, str]) -> None:
@@ -230,10 +227,7 @@ def _lines(held: Held) -> list[str]:
     return [f"state = {held.state}", *(f"{key} = {value}" for key, value in masked(held.config).items())]
 
 
-def _show_restart(declaration: Declaration) -> Callable[[ConnectorStatus], None]:
-    def show(status: ConnectorStatus) -> None:
-        typer.echo(f"restarting what failed in {status.name}:")
-        for failure in status.failures():
-            typer.echo(f"  {redact(failure, declaration.secrets())}")
-
-    return show
+def _show_restart(status: ConnectorStatus) -> None:
+    typer.echo(f"restarting what failed in {status.name}:")
+    for failure in status.failures():
+        typer.echo(f"  {redact(failure)}")

@@ -110,17 +110,15 @@ class Context:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @contextmanager
-    def connected(
-        self, url: str, timeout: float, config: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[ConnectClient, Deadline]]:
-        """A client; what goes wrong with it becomes a sentence without this config's secrets, and Exit.FAILED."""
+    def connected(self, url: str, timeout: float) -> Iterator[tuple[ConnectClient, Deadline]]:
+        """A client; what goes wrong with it becomes a sentence without secrets, and Exit.FAILED."""
         deadline = Deadline(timeout, clock=self.clock, sleep=self.sleep)
         with ExitStack() as stack:
             workers = self.open_workers(url, stack)
             try:
                 yield ConnectClient(workers, deadline), deadline
             except ConnectError as error:
-                fail(redact(str(error), config or {}))
+                fail(redact(str(error)))
 
     @contextmanager
     def database(self) -> Iterator[Database | None]:
