@@ -15,6 +15,8 @@ POLL_SECONDS = 0.25
 SETTLE_SECONDS = 2.0
 """How long a verdict must stand. After a change Connect goes on showing the old tasks' states for a moment, and a
 task of Debezium's that cannot stream says RUNNING before it says FAILED."""
+OLD_FAILURE_SECONDS = 10.0
+"""How long FAILED must stand where it may be what was there before the change."""
 
 _TARGETS = {"PAUSED": TargetState.paused, "STOPPED": TargetState.stopped}
 
@@ -88,11 +90,12 @@ def wait_until_settled(
         if isinstance(plan, Undeclared):
             continue
         connector = plan.connector
-        status = _settle(client, connector, deadline)
+        failed_seconds = OLD_FAILURE_SECONDS if isinstance(plan, Update) else SETTLE_SECONDS
+        status = _settle(client, connector, deadline, failed_seconds=failed_seconds)
         if status.verdict() is Verdict.FAILED and isinstance(plan, Unchanged):
             on_restart(status)
             client.restart(connector.name, only_failed=True)
-            status = _settle(client, connector, deadline)
+            status = _settle(client, connector, deadline, failed_seconds=OLD_FAILURE_SECONDS)
         if status.verdict() is Verdict.FAILED:
             raise NotRunning("\n  ".join([f"{status.name} does not run: {status.summary()}.", *status.failures()]))
         if client.find_config(connector.name) != connector.config:
@@ -101,9 +104,11 @@ def wait_until_settled(
     return statuses
 
 
-def _settle(client: ConnectClient, connector: ConnectorFile, deadline: Deadline) -> ConnectorStatus:
-    """The status that has been as it is meant to be, or FAILED, for SETTLE_SECONDS. Raises NotRunning at the
-    deadline."""
+def _settle(
+    client: ConnectClient, connector: ConnectorFile, deadline: Deadline, *, failed_seconds: float
+) -> ConnectorStatus:
+    """The status that has been as it is meant to be for SETTLE_SECONDS, or FAILED for `failed_seconds`. Raises
+    NotRunning at the deadline."""
     verdict, since = Verdict.PENDING, deadline.clock()
     status: ConnectorStatus | None = None
     while True:
@@ -114,7 +119,8 @@ def _settle(client: ConnectClient, connector: ConnectorFile, deadline: Deadline)
         seen = _verdict(status, connector.state) if status else Verdict.PENDING
         if seen is not verdict:
             verdict, since = seen, deadline.clock()
-        if status and verdict is not Verdict.PENDING and deadline.clock() - since >= SETTLE_SECONDS:
+        needed = failed_seconds if verdict is Verdict.FAILED else SETTLE_SECONDS
+        if status and verdict is not Verdict.PENDING and deadline.clock() - since >= needed:
             return status
         if not deadline.pause(POLL_SECONDS):
             summary = status.summary() if status else "Connect shows no status of it"

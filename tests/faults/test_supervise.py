@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from connectors.config_file import TargetState
+from connectors.connect import ConnectClient, ConnectError, Deadline
 from infra.local.ports import HOST, free_ports
 from infra.local.postgres import DATABASE, OWNER
 from infra.local.stack import Stack
@@ -26,6 +28,8 @@ from tests.chat_client import ChatClient
 from tests.conftest import ROOT
 from tests.e2e.test_path import take_until, texts
 from tests.second_worker import second_worker
+
+Tasks = list[tuple[str, str]] | None
 
 logger = logging.getLogger(__name__)
 
@@ -62,40 +66,50 @@ class Rest:
     def __init__(self, *ports: int) -> None:
         self.ports = ports
 
-    def status(self) -> dict[str, object]:
-        """The connector's status; empty while nobody can say."""
-        for port in self.ports:
-            try:
-                answer = httpx.get(f"http://{HOST}:{port}/connectors/{OUTBOX}/status", timeout=5, trust_env=False)
-                if answer.is_success:
-                    return dict(answer.json())
-            except (httpx.TransportError, ValueError):
-                continue
-        return {}
+    @contextmanager
+    def client(self, seconds: float = 120) -> Iterator[ConnectClient]:
+        """A client that waits for what passes."""
+        with ExitStack() as stack:
+            urls = [f"http://{HOST}:{port}" for port in self.ports]
+            http = [stack.enter_context(httpx.Client(base_url=url, trust_env=False)) for url in urls]
+            yield ConnectClient(http, Deadline(seconds))
 
-    def call(self, method: str, path: str) -> None:
-        url = f"http://{HOST}:{self.ports[0]}/connectors/{OUTBOX}{path}"
-        httpx.request(method, url, timeout=60, trust_env=False).raise_for_status()
+    async def set_state(self, state: TargetState) -> None:
+        """Has the connector run or stop; a stopped one has stopped then."""
+
+        def change() -> None:
+            with self.client() as client:
+                client.set_state(OUTBOX, state)
+
+        await asyncio.to_thread(change)
+        if state is TargetState.stopped:
+            await self.wait_for(lambda tasks: tasks == [])
 
     def config(self) -> dict[str, str]:
         """The settings that Connect holds."""
-        url = f"http://{HOST}:{self.ports[0]}/connectors/{OUTBOX}/config"
-        return dict(httpx.get(url, timeout=60, trust_env=False).json())
+        with self.client() as client:
+            return dict(client.get_config(OUTBOX))
 
-    def tasks(self) -> list[tuple[str, str]]:
-        """State and worker of each task."""
-        found = self.status().get("tasks", [])
-        assert isinstance(found, list)
-        return [(task["state"], task["worker_id"]) for task in found]
+    def tasks(self) -> list[tuple[str, str]] | None:
+        """State and worker of each task; None while nobody can say."""
+        try:
+            with self.client(seconds=2) as client:
+                return [(task.state, task.worker_id) for task in client.get_status(OUTBOX).tasks]
+        except ConnectError:
+            return None
 
-    async def wait_for(self, condition: Callable[[list[tuple[str, str]]], bool], seconds: float = 120) -> None:
+    async def wait_for(self, condition: Callable[[Tasks], bool], seconds: float = 120) -> None:
         async with asyncio.timeout(seconds):
             while not condition(await asyncio.to_thread(self.tasks)):
                 await asyncio.sleep(0.1)
 
 
-def is_running(tasks: list[tuple[str, str]]) -> bool:
-    return [state for state, _ in tasks] == ["RUNNING"]
+def is_running(tasks: Tasks) -> bool:
+    return [state for state, _ in tasks or ()] == ["RUNNING"]
+
+
+def is_failed(tasks: Tasks) -> bool:
+    return [state for state, _ in tasks or ()] == ["FAILED"]
 
 
 def metric(port: int, name: str, **labels: str) -> float:
@@ -163,11 +177,10 @@ async def test_a_slot_that_another_session_held_is_taken_back(stack: Stack, clie
     await settle(stack, rest)
 
     async def hold_the_slot() -> None:
-        await asyncio.to_thread(rest.call, "PUT", "/stop")
-        await rest.wait_for(lambda tasks: tasks == [])
+        await rest.set_state(TargetState.stopped)
         holder = await hold(stack)
         try:
-            await asyncio.to_thread(rest.call, "PUT", "/resume")
+            await rest.set_state(TargetState.running)
             await rest.wait_for(is_running)  # Debezium says so while it tries to get the slot
             await asyncio.sleep(5)
         finally:
@@ -196,10 +209,9 @@ async def test_a_task_that_failed_for_what_a_person_has_mended_comes_back(stack:
 
 async def fail_for_want_of_a_publication(rest: Rest) -> None:
     """Has the connector's task start where it cannot."""
-    await asyncio.to_thread(rest.call, "PUT", "/stop")
-    await rest.wait_for(lambda tasks: tasks == [])
-    await asyncio.to_thread(rest.call, "PUT", "/resume")
-    await rest.wait_for(lambda tasks: [state for state, _ in tasks] == ["FAILED"])
+    await rest.set_state(TargetState.stopped)
+    await rest.set_state(TargetState.running)
+    await rest.wait_for(is_failed)
 
 
 @contextmanager
@@ -263,11 +275,11 @@ async def have_task_on(rest: Rest, worker_id: str) -> None:
     async with asyncio.timeout(240):
         while True:
             await rest.wait_for(is_running)
-            if rest.tasks()[0][1] == worker_id:
+            tasks = rest.tasks()
+            if tasks and tasks[0][1] == worker_id:
                 return
-            rest.call("PUT", "/stop")
-            await rest.wait_for(lambda tasks: tasks == [])
-            rest.call("PUT", "/resume")
+            await rest.set_state(TargetState.stopped)
+            await rest.set_state(TargetState.running)
             await asyncio.sleep(1)
 
 

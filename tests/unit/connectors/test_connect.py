@@ -20,6 +20,9 @@ from tests.fakes_connect import REBALANCING, STARTING, FakeConnect, FakeTime
 
 REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
 CUT_OFF = httpx.RemoteProtocolError("Server disconnected without sending a response.")
+NO_LEADER = httpx.Response(
+    500, json={"error_code": 500, "message": "IO Error trying to forward REST request: Connection refused"}
+)
 NOT_READY = httpx.Response(503, json={"error_code": 503, "message": "the worker is starting"})
 
 
@@ -29,7 +32,7 @@ def client(connect: FakeConnect, seconds: float = 10) -> tuple[ConnectClient, Fa
     return ConnectClient([connect.client()], deadline), fake_time
 
 
-@pytest.mark.parametrize("passing", [REFUSED, CUT_OFF, REBALANCING, STARTING, NOT_READY])
+@pytest.mark.parametrize("passing", [REFUSED, CUT_OFF, REBALANCING, STARTING, NOT_READY, NO_LEADER])
 def test_what_passes_is_waited_for(passing: httpx.Response | Exception) -> None:
     connect = FakeConnect(plugins={}, interruptions=[passing, passing, passing])
     under_test, fake_time = client(connect)
@@ -45,6 +48,7 @@ def test_what_passes_is_waited_for(passing: httpx.Response | Exception) -> None:
         (STARTING, ConnectUnreachable),
         (NOT_READY, ConnectUnreachable),
         (REBALANCING, RebalanceInProgress),
+        (NO_LEADER, RebalanceInProgress),
     ],
 )
 def test_what_does_not_pass_before_the_deadline_is_an_error(
