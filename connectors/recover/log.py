@@ -1,0 +1,113 @@
+"""The log and the outbox in PostgreSQL, as the role chat_recovery may use them: reads the one, writes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from connectors.recover.model import End, Stretch
+from connectors.sessions import Session
+from schemas.outboxes import HOLD_CLASS, HOLD_OBJECT
+
+PAGE = 2000
+
+READ_ENDS = """
+    SELECT conversation_id::text, conversations.last_seq, entry.created_at >= %(since)s
+    FROM conversations JOIN conversation_log AS entry USING (conversation_id)
+    WHERE conversation_id > %(after)s AND entry.seq = conversations.last_seq
+    ORDER BY conversation_id
+    LIMIT %(page)s
+"""
+FIND_LAST_OLD = """
+    SELECT seq FROM conversation_log
+    WHERE conversation_id = %s AND seq BETWEEN %s AND %s AND created_at < %s
+    ORDER BY seq DESC
+    LIMIT 1
+"""
+# As append_entries writes them: same ids, same payloads, in seq order.
+INSERT = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, seq, traceparent, created_at)
+    SELECT event_id, 'conversation', 'conversation:' || conversation_id, type, payload, seq, traceparent, created_at
+    FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[])
+         WITH ORDINALITY AS stretch (conversation_id, first_seq, last_seq, ordinal)
+    JOIN conversation_log USING (conversation_id)
+    WHERE seq BETWEEN first_seq AND last_seq
+    ORDER BY ordinal, seq
+    RETURNING ctid::text
+"""
+DELETE = "DELETE FROM outbox WHERE ctid = ANY (%s::tid[])"
+TRY_HOLD = "SELECT pg_try_advisory_lock(%s, %s)"
+RELEASE_HOLD = "SELECT pg_advisory_unlock(%s, %s)"
+
+
+class LogDamaged(Exception):
+    """The log lacks entries that its conversations count; the message is a sentence."""
+
+
+class AlreadyHeld(Exception):
+    """Another one recovers or changes the outboxes."""
+
+
+def hold_writes(session: Session) -> None:
+    """Keeps the API from taking writes for as long as this connection lives, or until they are released. It notices
+    within a second or two (CHAT4ALL_ADMISSION_INTERVAL_SECONDS). Raises AlreadyHeld."""
+    row = session.execute(TRY_HOLD, (HOLD_CLASS, HOLD_OBJECT)).fetchone()
+    if row is None or not row[0]:
+        raise AlreadyHeld(
+            "Another recover, or a change of the number of outboxes, is at work; wait until it has ended."
+        )
+
+
+def release_writes(session: Session) -> None:
+    """Lets the API take writes again."""
+    session.execute(RELEASE_HOLD, (HOLD_CLASS, HOLD_OBJECT))
+
+
+@contextmanager
+def snapshot(session: Session) -> Iterator[int]:
+    """Within this block every reading shows the log as it is now. Gives the position of the write-ahead log (bytes)
+    before which all of it was committed."""
+    with session.transaction():
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        session.execute("SELECT FROM conversations LIMIT 1")  # the first query takes the snapshot
+        row = session.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").fetchone()
+        yield int(row[0]) if row else 0
+
+
+def read_ends(session: Session, since: datetime | None) -> Iterator[End]:
+    """Where every conversation ends, in the order of their ids, read in ranges of PAGE. `since`: what counts as
+    recent (None: everything)."""
+    after = "00000000-0000-0000-0000-000000000000"
+    while True:
+        rows = session.execute(READ_ENDS, {"since": since or "-infinity", "after": after, "page": PAGE}).fetchall()
+        for conversation_id, last_seq, is_recent in rows:
+            yield End(conversation_id, last_seq, is_recent)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def find_first(session: Session, stretch: Stretch, since: datetime) -> int | None:
+    """The first seq of the stretch that was written at `since` or later, None if there is none. Reads no more than
+    that part of it."""
+    row = session.execute(FIND_LAST_OLD, (*stretch, since)).fetchone()
+    first = stretch.first_seq if row is None else row[0] + 1
+    return first if first <= stretch.last_seq else None
+
+
+def bring_back(session: Session, batch: Sequence[Stretch]) -> int:
+    """Puts the entries through the outbox, in one transaction and in this order; how many they were. Raises
+    LogDamaged, having changed nothing."""
+    ids, firsts, lasts = ([stretch[column] for stretch in batch] for column in range(3))
+    with session.transaction():
+        rows = session.execute(INSERT, (ids, firsts, lasts)).fetchall()
+        expected = sum(stretch.entries for stretch in batch)
+        if len(rows) != expected:
+            raise LogDamaged(
+                f"conversation_log holds {len(rows)} of the {expected} entries between"
+                f" {batch[0].conversation_id} seq {batch[0].first_seq} and {batch[-1].conversation_id} seq"
+                f" {batch[-1].last_seq}: restore it before you recover."
+            )
+        session.execute(DELETE, ([row[0] for row in rows],))
+    return len(rows)
