@@ -19,7 +19,8 @@ from connectors.cli.context import (
     print_json,
 )
 from connectors.database import DatabaseUnreachable
-from connectors.recover.log import AlreadyHeld, LogDamaged
+from connectors.hold import AlreadyHeld
+from connectors.recover.log import LogDamaged
 from connectors.recover.run import Findings, Options, Recovery
 from connectors.recover.topic import TopicUnreadable
 from connectors.sessions import open_session
@@ -33,7 +34,7 @@ def add_to(cli: typer.Typer, context: Context) -> None:
     """Adds `recover`."""
 
     @cli.command("recover", epilog=example("recover --since 2026-11-26T20:00:00+00:00 --apply"))
-    def recover_command(  # noqa: PLR0913, PLR0917 - a parameter per option
+    def recover_command(
         apply: Annotated[
             bool, typer.Option("--apply", help="Do it. Without this, only say what would be done.")
         ] = False,

@@ -174,7 +174,7 @@ def _shares(facts: PostgresFacts) -> Iterator[Problem]:
             yield error(
                 f"The publication {outbox.slot} is not for {expected.describe()}, though there are {len(found)}"
                 " outboxes: some conversations are streamed by two connectors or by none.",
-                f"run chat4all-connectors outboxes {len(found)} --apply.",
+                "run chat4all-connectors outboxes, and with --apply when you agree with what it says.",
             )
 
 

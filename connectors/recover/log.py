@@ -8,7 +8,6 @@ from datetime import datetime
 
 from connectors.recover.model import End, Stretch
 from connectors.sessions import Session
-from schemas.outboxes import HOLD_CLASS, HOLD_OBJECT
 
 PAGE = 2000
 
@@ -37,31 +36,10 @@ INSERT = """
     RETURNING ctid::text
 """
 DELETE = "DELETE FROM outbox WHERE ctid = ANY (%s::tid[])"
-TRY_HOLD = "SELECT pg_try_advisory_lock(%s, %s)"
-RELEASE_HOLD = "SELECT pg_advisory_unlock(%s, %s)"
 
 
 class LogDamaged(Exception):
     """The log lacks entries that its conversations count; the message is a sentence."""
-
-
-class AlreadyHeld(Exception):
-    """Another one recovers or changes the outboxes."""
-
-
-def hold_writes(session: Session) -> None:
-    """Keeps the API from taking writes for as long as this connection lives, or until they are released. It notices
-    within a second or two (CHAT4ALL_ADMISSION_INTERVAL_SECONDS). Raises AlreadyHeld."""
-    row = session.execute(TRY_HOLD, (HOLD_CLASS, HOLD_OBJECT)).fetchone()
-    if row is None or not row[0]:
-        raise AlreadyHeld(
-            "Another recover, or a change of the number of outboxes, is at work; wait until it has ended."
-        )
-
-
-def release_writes(session: Session) -> None:
-    """Lets the API take writes again."""
-    session.execute(RELEASE_HOLD, (HOLD_CLASS, HOLD_OBJECT))
 
 
 @contextmanager

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from connectors.connect import ConnectClient, Deadline
+from connectors.hold import writes_held
 from connectors.recover.adopt import OutboxState, adopt, judge, read_outboxes, wait_passed
-from connectors.recover.log import bring_back, find_first, hold_writes, read_ends, release_writes, snapshot
+from connectors.recover.log import bring_back, find_first, read_ends, snapshot
 from connectors.recover.model import Arrivals, Pace, Stretch, batches, find_missing
 from connectors.recover.topic import Offsets, Told, TopicUnreadable, open_topic
 from connectors.sessions import Session
 
 BATCH_ENTRIES = 500
-HOLD_SECONDS = 2.0
-"""Within this time every API process has noticed that writes are held."""
 PROGRESS_SECONDS = 2.0
 
 Say = Callable[[str], None]
@@ -85,13 +84,8 @@ class Recovery:
         LogDamaged too."""
         if not self.options.holds_writes:
             return self._carry_out()
-        hold_writes(self.session)
-        self.say("the API takes no writes until this has ended")
-        try:
-            time.sleep(HOLD_SECONDS)
+        with writes_held(self.session, self.say):
             return self._carry_out()
-        finally:
-            release_writes(self.session)
 
     def _carry_out(self) -> Findings:
         for state in read_outboxes(self.session, self.client):

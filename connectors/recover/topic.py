@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from connectors.recover.model import Heard
 from schemas.envelope import HEADER_SEQ
@@ -105,29 +105,27 @@ class Topic:
 async def open_topic(bootstrap: str) -> AsyncIterator[Topic]:
     """The topic, read by this process alone. Raises TopicUnreadable."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=4 * 1024 * 1024
+        CONVERSATION_EVENTS.name,
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=4 * 1024 * 1024,
     )
     with _sentences(bootstrap):
         try:
             await consumer.start()
-            partitions = consumer.partitions_for_topic(CONVERSATION_EVENTS.name) or await _partitions(consumer)
+        except UnknownTopicOrPartitionError as error:
+            await consumer.stop()
+            raise TopicUnreadable(
+                f"Kafka has no topic {CONVERSATION_EVENTS.name}: run python -m stream_apps.topics."
+            ) from error
         except BaseException:
             await consumer.stop()
             raise
     try:
-        assigned = [TopicPartition(CONVERSATION_EVENTS.name, number) for number in sorted(partitions)]
-        consumer.assign(assigned)
-        yield Topic(consumer, assigned)
+        yield Topic(consumer, sorted(consumer.assignment()))
     finally:
         await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer) -> set[int]:
-    await consumer.topics()
-    found: set[int] = consumer.partitions_for_topic(CONVERSATION_EVENTS.name) or set()
-    if not found:
-        raise TopicUnreadable(f"Kafka has no topic {CONVERSATION_EVENTS.name}: run python -m stream_apps.topics.")
-    return found
 
 
 class _sentences:  # noqa: N801 - used like a function

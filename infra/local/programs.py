@@ -292,7 +292,15 @@ def _doctor_environment(site: Site) -> dict[str, str]:
     }
 
 
-TOOLS: Mapping[str, Callable[[Site], dict[str, str]]] = {"recover": _recover_environment, "doctor": _doctor_environment}
+def _outboxes_environment(site: Site) -> dict[str, str]:
+    return {**_connector_environment(site), **_database(site, postgres.OWNER, site.secrets.database_owner)}
+
+
+TOOLS: Mapping[str, Callable[[Site], dict[str, str]]] = {
+    "doctor": _doctor_environment,
+    "outboxes": _outboxes_environment,
+    "recover": _recover_environment,
+}
 """What an operator runs by hand with `exec`, and what each is told."""
 
 PROGRAMS = (

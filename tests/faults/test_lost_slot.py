@@ -136,13 +136,14 @@ async def drop_slot(stack: Stack, due: asyncio.Event) -> None:
 
 async def told_by_kafka(stack: Stack, ids: list[str]) -> dict[str, list[int]]:
     """Conversation -> the seqs that its records tell, in the topic's order."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=f"127.0.0.1:{stack.ports.kafka}", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=f"127.0.0.1:{stack.ports.kafka}", enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         partitions = [TopicPartition(CONVERSATION_EVENTS.name, n) for n in range(CONVERSATION_EVENTS.partitions)]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning()
         told: dict[str, list[int]] = {conversation_id: [] for conversation_id in ids}
         while any([await consumer.position(each) < ends[each] for each in partitions]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
