@@ -13,9 +13,10 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg_pool import AsyncConnectionPool
 
-from connectors.apply import apply
+from connectors.apply import carry_out, make_plan, wait_until_settled
 from connectors.config_file import ConnectorFile, read_connector_file
 from connectors.connect import ConnectClient, Deadline
+from connectors.declared import Declaration
 from connectors.model import Config
 from infra.local.stack import Stack
 from ingest_api.log_writer import APPEND, append_arguments, new_entry
@@ -48,7 +49,10 @@ def _configure(stack: Stack, config: Config) -> None:
     file = ConnectorFile(OURS.name, OURS.connector_class, config)
     with httpx.Client(base_url=f"http://127.0.0.1:{stack.ports.connect}", timeout=30) as http:
         deadline = Deadline(60)
-        apply(ConnectClient(http, deadline), file, deadline, on_plan=lambda _: None, on_restart=lambda _: None)
+        client = ConnectClient([http], deadline)
+        plans = make_plan(client, Declaration((file,), is_whole=False))
+        carry_out(client, plans, prune=False)
+        wait_until_settled(client, plans, deadline, on_restart=lambda _: None)
 
 
 async def measure(stack: Stack, *, rate: float, seconds: float) -> dict[str, float]:

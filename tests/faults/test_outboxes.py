@@ -5,50 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from infra.local.stack import Stack
 from tests.chat_client import ChatClient, User
-from tests.conftest import ROOT
 from tests.faults.test_lost_slot import told_by_kafka, wait_until_streamed
+from tests.operators import connectors_command, declare_outboxes
 
 CONVERSATIONS = 30
 PAUSE_SECONDS = 0.25
 """Between two messages of one conversation."""
 
 
-def declare(folder: Path, outboxes: int) -> Path:
-    """The committed connector, for so many outboxes."""
-    document = json.loads((ROOT / "connectors/configs/outbox.json").read_text())
-    path = folder / "outbox.json"
-    path.write_text(json.dumps({**document, "outboxes": outboxes}))
-    return path
-
-
-def connectors(stack: Stack, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m connectors` with what an operator's tool is told."""
-    return subprocess.run(
-        [sys.executable, "-m", "connectors", *arguments],
-        cwd=ROOT,
-        env={**stack.environment_of(tool), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
 async def change_to(stack: Stack, folder: Path, outboxes: int) -> None:
-    file = str(declare(folder, outboxes))
-    looked = await asyncio.to_thread(connectors, stack, "outboxes", "outboxes", file)
+    file = str(declare_outboxes(folder, outboxes))
+    apply = ("outboxes", file, "--apply", "--timeout", "120")
+    looked = await asyncio.to_thread(connectors_command, stack, "outboxes", "outboxes", file)
     assert looked.returncode == 2, looked.stdout + looked.stderr
-    changed = await asyncio.to_thread(connectors, stack, "outboxes", "outboxes", file, "--apply", "--timeout", "120")
+    changed = await asyncio.to_thread(connectors_command, stack, "outboxes", *apply)
     assert changed.returncode == 0, changed.stdout + changed.stderr
-    again = await asyncio.to_thread(connectors, stack, "outboxes", "outboxes", file)
+    again = await asyncio.to_thread(connectors_command, stack, "outboxes", "outboxes", file)
     assert again.returncode == 0, again.stdout + again.stderr
-    drift = await asyncio.to_thread(connectors, stack, "outboxes", "drift", file)
+    drift = await asyncio.to_thread(connectors_command, stack, "outboxes", "drift", file)
     assert drift.returncode == 0, drift.stdout + drift.stderr
 
 
@@ -82,7 +60,7 @@ async def test_the_number_of_outboxes_changes_under_load_and_conversations_stay_
         await asyncio.sleep(2)
         await change_to(stack, tmp_path, 3)
         await asyncio.sleep(3)
-        examined = await asyncio.to_thread(connectors, stack, "doctor", "doctor", "--output", "json")
+        examined = await asyncio.to_thread(connectors_command, stack, "doctor", "doctor", "--output", "json")
         errors = [each for each in json.loads(examined.stdout) if each["severity"] == "error"]
         assert errors == []
         await change_to(stack, tmp_path, 2)
@@ -98,6 +76,6 @@ async def test_the_number_of_outboxes_changes_under_load_and_conversations_stay_
             assert [event["seq"] for event in events] == first_times
     finally:
         talking.cancel()
-        await asyncio.to_thread(connectors, stack, "outboxes", "outboxes", "--apply")
-    examined = await asyncio.to_thread(connectors, stack, "doctor", "doctor", "--output", "json")
+        await asyncio.to_thread(connectors_command, stack, "outboxes", "outboxes", "--apply")
+    examined = await asyncio.to_thread(connectors_command, stack, "doctor", "doctor", "--output", "json")
     assert [each for each in json.loads(examined.stdout) if each["severity"] != "note"] == []

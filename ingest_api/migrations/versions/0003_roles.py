@@ -80,7 +80,7 @@ ALTER ROLE chat_monitor SET default_transaction_read_only = on;
 -- Whoever brings back what was never streamed reads the log and writes the outbox. A lost slot is made anew by one
 -- function, with the rights of a role that nobody can log in as.
 GRANT USAGE ON SCHEMA public TO chat_recovery;
-GRANT SELECT ON conversations, conversation_log, receipts TO chat_recovery;
+GRANT SELECT ON conversations, conversation_log TO chat_recovery;
 GRANT SELECT, INSERT, DELETE ON outbox TO chat_recovery;
 REVOKE EXECUTE ON FUNCTION renew_outbox_slot FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION renew_outbox_slot TO chat_recovery;
