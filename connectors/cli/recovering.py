@@ -26,6 +26,8 @@ from connectors.recover.topic import TopicUnreadable
 from connectors.sessions import open_session
 
 ROLE = "chat_recovery"
+BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""Every query looks up keys; a big log must not be read whole because of what statistics say."""
 SHOWN = 10
 SHORT_TIME = "%Y-%m-%dT%H:%M:%S%z"
 
@@ -68,7 +70,7 @@ def add_to(cli: typer.Typer, context: Context) -> None:
         try:
             with (
                 context.connected(url, timeout) as (client, _),
-                open_session(context.environ, user=ROLE) as session,
+                open_session(context.environ, user=ROLE, **BY_KEY) as session,
             ):
                 recovery = Recovery(session, client, bootstrap, options, lambda line: typer.echo(line, err=True))
                 findings = recovery.carry_out() if apply else recovery.look()

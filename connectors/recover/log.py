@@ -11,10 +11,14 @@ from connectors.sessions import Session
 
 PAGE = 2000
 
+# An end that has no entry counts as recent: it is a damage that must be seen.
 READ_ENDS = """
-    SELECT conversation_id::text, conversations.last_seq, entry.created_at >= %(since)s
-    FROM conversations JOIN conversation_log AS entry USING (conversation_id)
-    WHERE conversation_id > %(after)s AND entry.seq = conversations.last_seq
+    SELECT conversation_id::text, last_seq, coalesce(entry.created_at >= %(since)s, true)
+    FROM conversations LEFT JOIN LATERAL (
+        SELECT created_at FROM conversation_log
+        WHERE conversation_log.conversation_id = conversations.conversation_id AND seq = last_seq
+    ) AS entry ON true
+    WHERE conversation_id > %(after)s
     ORDER BY conversation_id
     LIMIT %(page)s
 """
