@@ -1,5 +1,5 @@
 """Connector files: `{"name": ..., "config": {...}}`, the shape that Connect's own REST uses, as JSON or as YAML, and
-`state` where a connector is not meant to run."""
+`state` where a connector is not meant to run, `outboxes` where it is the first of several."""
 
 from __future__ import annotations
 
@@ -37,10 +37,15 @@ def read_connector_file(path: Path) -> ConnectorFile:
     return parse_connector(path, read_document(path))
 
 
+_ALLOWED = {"name", "config", "state", "outboxes"}
+
+
 def check_shape(path: Path, document: Any) -> dict[str, Any]:
-    """The document, if it is one of a connector's: `name`, `config`, maybe `state`. Raises UnusableFile."""
-    if not isinstance(document, dict) or not {"name", "config"} <= set(document) <= {"name", "config", "state"}:
-        raise UnusableFile(f'{path} must be an object with "name" and "config" (and "state", when it is not to run).')
+    """The document, if it is one of a connector's: `name`, `config`, maybe `state`, `outboxes`. Raises UnusableFile."""
+    if not isinstance(document, dict) or not {"name", "config"} <= set(document) <= _ALLOWED:
+        raise UnusableFile(
+            f'{path} must be an object with "name" and "config" ("state" if it is not to run, "outboxes" for several).'
+        )
     if not isinstance(document["name"], str) or not document["name"].strip():
         raise UnusableFile(f'{path}: "name" must be a text that is not empty.')
     if not isinstance(document["config"], dict):

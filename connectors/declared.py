@@ -9,6 +9,7 @@ from typing import Any
 
 from connectors.config_file import ConnectorFile, check_shape, parse_connector
 from connectors.documents import SUFFIXES, UnusableFile, read_document
+from connectors.outboxes.model import Unsplittable, connector_files
 from connectors.schema import DEBEZIUM_POSTGRES
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -44,14 +45,28 @@ def read_declaration(paths: Sequence[Path], environment: str | None = None) -> D
             raise UnusableFile(f"{documents[name][0]} and {path} both declare {name}.")
         documents[name] = (path, document)
     _require_known(overlays, documents.keys(), is_whole=any(path.is_dir() for path in paths))
-    found = [
-        parse_connector(path, laid)
-        for name, (path, document) in documents.items()
-        if (laid := lay_over(document, overlays.get(path.parent, {}).get(name, {}))) is not None
-    ]
-    connectors = tuple(sorted(found, key=lambda connector: connector.name))
-    _require_apart(connectors)
+    found: list[ConnectorFile] = []
+    several: list[ConnectorFile] = []
+    for name, (path, document) in documents.items():
+        laid = lay_over(document, overlays.get(path.parent, {}).get(name, {}))
+        if laid is not None:
+            found.append(parse_connector(path, laid))
+            several += _several(path, found[-1], laid.get("outboxes", "1"))
+    _require_apart(found)
+    connectors = tuple(sorted(several, key=lambda connector: connector.name))
     return Declaration(connectors, is_whole=any(path.is_dir() for path in paths))
+
+
+def _several(path: Path, connector: ConnectorFile, total: Any) -> list[ConnectorFile]:
+    """The connectors that one file declares: as many as there are outboxes."""
+    if total == "1":
+        return [connector]
+    if not isinstance(total, str) or not total.isdigit():
+        raise UnusableFile(f'{path}: "outboxes" must be a whole number.')
+    try:
+        return connector_files(connector, int(total))
+    except Unsplittable as error:
+        raise UnusableFile(f"{path}: {error}") from error
 
 
 def lay_over(document: dict[str, Any], overlay: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -61,8 +76,8 @@ def lay_over(document: dict[str, Any], overlay: Mapping[str, Any] | None) -> dic
         return None
     config = {**document["config"], **overlay.get("config", {})}
     settings = {key: value for key, value in config.items() if value is not None}
-    state = {"state": overlay["state"]} if "state" in overlay else {}
-    return {**document, "config": settings, **state}
+    others = {key: overlay[key] for key in ("state", "outboxes") if key in overlay}
+    return {**document, "config": settings, **others}
 
 
 def environments(folder: Path) -> list[str]:
@@ -93,7 +108,8 @@ def _read_overlay(folder: Path, environment: str) -> Mapping[str, Any]:
     document = read_document(path) or {}
     if not isinstance(document, dict) or not all(_is_overlay(each) for each in document.values()):
         raise UnusableFile(
-            f'{path} must say per connector what to lay over it, by "config" and "state", or null to leave it out.'
+            f'{path} must say per connector what to lay over it, by "config", "state" or "outboxes", or null to leave'
+            " it out."
         )
     return document
 
@@ -101,7 +117,11 @@ def _read_overlay(folder: Path, environment: str) -> Mapping[str, Any]:
 def _is_overlay(value: Any) -> bool:
     if value is None:
         return True
-    return isinstance(value, dict) and set(value) <= {"config", "state"} and isinstance(value.get("config", {}), dict)
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"config", "state", "outboxes"}
+        and isinstance(value.get("config", {}), dict)
+    )
 
 
 def _require_known(overlays: Mapping[Path, Mapping[str, Any]], names: Iterable[str], *, is_whole: bool) -> None:

@@ -12,12 +12,11 @@ from ingest_api.admission.model import AdmissionState
 from ingest_api.database import transaction
 from ingest_api.errors import DatabaseUnavailable, problems
 from ingest_api.state import Chat
+from schemas.outboxes import NAME
 from schemas.problems import ProblemError
 
 router = APIRouter(tags=["operations"])
 
-PUBLICATION = "chat4all_outbox"
-SLOT = "chat4all_outbox"
 FIND_OBSTACLES = text("""
     SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = :publication) AS has_publication,
            (SELECT wal_status FROM pg_replication_slots WHERE slot_name = :slot) AS slot_status
@@ -30,7 +29,7 @@ class NotReady(ProblemError):
     code, title, status = "not-ready", "Not ready", 503
 
 
-async def find_obstacles(engine: AsyncEngine, *, publication: str = PUBLICATION, slot: str = SLOT) -> list[str]:
+async def find_obstacles(engine: AsyncEngine, *, publication: str = NAME, slot: str = NAME) -> list[str]:
     """What keeps this API from being ready, in sentences; empty when nothing does."""
     try:
         async with transaction(engine) as connection:

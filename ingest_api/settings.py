@@ -56,6 +56,7 @@ class MigrationSettings(DatabaseSettings):
     cdc_password: SecretStr = Field(description="Password of the role chat_cdc.")
     reader_password: SecretStr = Field(description="Password of the role chat_reader.")
     monitor_password: SecretStr = Field(description="Password of the role chat_monitor.")
+    recovery_password: SecretStr = Field(description="Password of the role chat_recovery.")
 
 
 class Settings(DatabaseSettings):

@@ -69,7 +69,7 @@ def prepare_broker(java: str, *, root: Path, jars: Path, folder: Path, ports: Po
         return
     shutil.rmtree(folder / "data", ignore_errors=True)
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(settings)]
+    tool = ["kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster_id}", "-c", str(settings)]
     command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{jars}/*", *tool]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.local import java, postgres, probes
 from infra.local.config import StackConfig
@@ -172,6 +173,10 @@ def _kafka_command(site: Site) -> list[str]:
     )
 
 
+def _worker_file(site: Site) -> Path:
+    return site.config.state_dir / "connect" / "connect-distributed.properties"
+
+
 def _prepare_connect(site: Site) -> None:
     folder = site.config.state_dir / "connect"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,11 +187,11 @@ def _prepare_connect(site: Site) -> None:
         f"plugin.path={site.config.artifacts_dir / 'debezium-plugin'}\n"
         f"config.providers.file.param.allowed.paths={files}\n"
     )
-    write_private(folder / "connect-distributed.properties", shared + local)
+    write_private(_worker_file(site), shared + local)
 
 
 def _connect_command(site: Site) -> list[str]:
-    settings = site.config.state_dir / "connect" / "connect-distributed.properties"
+    settings = _worker_file(site)
     return java.java_command(
         site.java,
         root=site.config.root,
@@ -259,6 +264,7 @@ def _migrations_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_CDC_PASSWORD": site.secrets.database_cdc,
         "CHAT4ALL_READER_PASSWORD": site.secrets.database_reader,
         "CHAT4ALL_MONITOR_PASSWORD": site.secrets.database_monitor,
+        "CHAT4ALL_RECOVERY_PASSWORD": site.secrets.database_recovery,
     }
 
 
@@ -273,6 +279,29 @@ def _supervise_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_METRICS_PORT": str(site.config.ports.supervise_metrics),
     }
 
+
+def _recover_environment(site: Site) -> dict[str, str]:
+    return {**_connector_environment(site), **_database(site, "chat_recovery", site.secrets.database_recovery)}
+
+
+def _doctor_environment(site: Site) -> dict[str, str]:
+    return {
+        **_connector_environment(site),
+        **_database(site, "chat_monitor", site.secrets.database_monitor),
+        "CHAT4ALL_CONNECT_WORKER_FILE": str(_worker_file(site)),
+    }
+
+
+def _outboxes_environment(site: Site) -> dict[str, str]:
+    return {**_connector_environment(site), **_database(site, postgres.OWNER, site.secrets.database_owner)}
+
+
+TOOLS: Mapping[str, Callable[[Site], dict[str, str]]] = {
+    "doctor": _doctor_environment,
+    "outboxes": _outboxes_environment,
+    "recover": _recover_environment,
+}
+"""What an operator runs by hand with `exec`, and what each is told."""
 
 PROGRAMS = (
     Program(

@@ -19,6 +19,7 @@ class Secrets:
     database_cdc: str
     database_reader: str
     database_monitor: str
+    database_recovery: str
     redis: str
     redis_limiter: str
 

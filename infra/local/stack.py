@@ -19,7 +19,7 @@ from infra.local.config import STATE_VARIABLE, StackConfig, read_memory, write_m
 from infra.local.errors import StackError
 from infra.local.leftovers import end_processes
 from infra.local.ports import Ports, require_free
-from infra.local.programs import PROGRAMS, STEPS, Program, Site, Step, inherited_environment
+from infra.local.programs import PROGRAMS, STEPS, TOOLS, Program, Site, Step, inherited_environment
 from infra.local.secrets import Secrets, ensure_secrets, write_private
 from infra.local.starting import Start, has_changed, log_file, tail_of
 from infra.local.supervisor import Command, ProcessInfo, Supervisor, render_config
@@ -153,8 +153,9 @@ class Stack:
         )
 
     def environment_of(self, program: str) -> dict[str, str]:
-        """The variables that this program is given, passwords among them."""
-        return self._program(program).environment(self._probe_site)
+        """The variables that this program (or tool of an operator) is given, passwords among them."""
+        environment = TOOLS.get(program) or self._program(program).environment
+        return environment(self._probe_site)
 
     def log_tail(self, program: str, lines: int = 30) -> list[str]:
         """The last lines that a program (or step) logged."""

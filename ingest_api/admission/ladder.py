@@ -27,7 +27,7 @@ SENTENCES = {
     AdmissionState.YELLOW: "Change data capture or the writer is behind: batches are refused.",
     AdmissionState.ORANGE: "Change data capture or the writer is far behind: batches and half the writes are refused.",
     AdmissionState.RED: "Change data capture or the writer is too far behind: writes are refused, reads go on.",
-    AdmissionState.LOST: "The replication slot is lost or missing: writes are refused until it is made anew.",
+    AdmissionState.LOST: "The replication slot is lost, missing or being recovered: writes are refused until then.",
 }
 
 

@@ -86,8 +86,8 @@ class Thresholds:
 
 
 class SlotSample(NamedTuple):
-    """The replication slot as PostgreSQL shows it. `safe_bytes` is None when PostgreSQL sets no limit; `status` is
-    None when there is no slot."""
+    """The replication slot as PostgreSQL shows it (of several, the worst). `safe_bytes` is None when PostgreSQL
+    sets no limit; `status` is None when there is no slot, and `held` while an operator keeps writes away."""
 
     status: str | None
     held_bytes: int
@@ -119,7 +119,7 @@ class Reading(NamedTuple):
 def next_state(current: AdmissionState, reading: Reading, thresholds: Thresholds) -> AdmissionState:
     """The step after this reading. Between a threshold's two values the step stays as it is."""
     slot = reading.slot
-    if slot is not None and (slot.status is None or slot.status == "lost"):
+    if slot is not None and slot.status in (None, "lost", "held"):
         return AdmissionState.LOST
     signals = [(reading.queue_share, thresholds.queue)]
     if slot is not None:

@@ -15,23 +15,44 @@ from psycopg.rows import TupleRow
 
 from ingest_api.admission.ladder import Ladder
 from ingest_api.admission.model import LagClock, SlotSample
+from schemas.outboxes import HOLD_CLASS, HOLD_OBJECT
 
 logger = logging.getLogger(__name__)
 
 TICKS = 10
 READ_SLOT = """
-    SELECT slot.wal_status,
-           pg_wal_lsn_diff(pg_current_wal_lsn(), slot.restart_lsn)::bigint,
-           slot.safe_wal_size,
+    WITH slot AS (
+        SELECT expected.name, slots.*
+        FROM (
+            SELECT %(slot)s::text AS name
+            UNION
+            SELECT pubname::text FROM pg_publication JOIN pg_publication_rel ON prpubid = pg_publication.oid
+            WHERE prrelid = to_regclass('public.outbox') AND pubname ~ ('^' || %(slot)s::text || '_[0-9]+$')
+        ) AS expected LEFT JOIN pg_replication_slots AS slots ON slots.slot_name = expected.name
+    ), hold AS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = %(hold_class)s AND objid = %(hold_object)s AND objsubid = 2
+          AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+    SELECT CASE
+               WHEN count(*) > count(slot_name) THEN NULL
+               WHEN EXISTS (SELECT FROM hold) THEN 'held'
+               ELSE (array_agg(wal_status ORDER BY array_position('{lost,unreserved,extended}', wal_status)))[1]
+           END,
+           max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::bigint,
+           min(safe_wal_size),
            (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
            pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
-           pg_wal_lsn_diff(slot.confirmed_flush_lsn, '0/0')::bigint
-    FROM (SELECT) AS always LEFT JOIN pg_replication_slots AS slot ON slot.slot_name = %s
+           min(pg_wal_lsn_diff(confirmed_flush_lsn, '0/0'))::bigint
+    FROM slot
 """
+"""The worst of all outboxes: there is one publication of the outbox per slot, and each must have its slot."""
 
 
 class SlotReader:
-    """Reads one slot. `budget_bytes` is the room for held WAL where PostgreSQL is told to keep it without limit."""
+    """Reads the slots of all outboxes, of which `slot` names the first. `budget_bytes` is the room for held WAL where
+    PostgreSQL is told to keep it without limit."""
 
     def __init__(
         self,
@@ -42,19 +63,19 @@ class SlotReader:
         timeout_seconds: float = 5.0,
     ) -> None:
         self._connect = connect
-        self._slot = slot
+        self._arguments = {"slot": slot, "hold_class": HOLD_CLASS, "hold_object": HOLD_OBJECT}
         self._budget_bytes = budget_bytes
         self._timeout_seconds = timeout_seconds
         self._connection: AsyncConnection[TupleRow] | None = None
         self._clock = LagClock()
 
     async def read(self) -> SlotSample:
-        """The slot now. Raises psycopg.Error, OSError, TimeoutError."""
+        """The slots now, as one. Raises psycopg.Error, OSError, TimeoutError."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 if self._connection is None:
                     self._connection = await self._connect()
-                cursor = await self._connection.execute(READ_SLOT, (self._slot,))
+                cursor = await self._connection.execute(READ_SLOT, self._arguments)
                 row = await cursor.fetchone()
         except BaseException:
             await self.close()

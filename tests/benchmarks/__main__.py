@@ -23,22 +23,26 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, http, log_writer, timeline
+from tests.benchmarks import change_data_capture, end_to_end, http, log_writer, outboxes, timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
 READERS = ("timeline", "delivery")
 ACKNOWLEDGED_RATE = 1000.0
+BACKLOG = 60_000
 
 
 async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
     """The results of the parts, in their order."""
     results: dict[str, Any] = {}
+    if parts == ["outboxes"]:
+        with stopped(stack, READERS):
+            return {"outboxes": await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)}
     print(f"warming up for {WARM_UP_SECONDS:g} s ...", flush=True)
     await end_to_end.measure_latency(stack, rate=WARM_UP_RATE, seconds=WARM_UP_SECONDS, warm_up_seconds=0)
     if "latency" in parts:
@@ -74,6 +78,10 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the timeline worker ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["timeline"] = await timeline.compare(stack)
+    if "outboxes" in parts:
+        print("measuring one, two and four outboxes ...", flush=True)
+        with stopped(stack, READERS):
+            results["outboxes"] = await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)
     return results
 
 
@@ -229,6 +237,21 @@ def render(results: dict[str, Any]) -> str:
             + table(("", "records/s"), rows)
             + f"\n\nWorker / hand-written: {backlog['ratio']}. The worker's resident memory afterwards (its peak):"
             f" {memory} MiB."
+        )
+    if several := results.get("outboxes"):
+        rows = [
+            (
+                count,
+                " / ".join(str(run["records_per_second"]) for run in runs),
+                *(" / ".join(str(run["milliseconds"][p]) for run in runs) for p in ("p50", "p99")),
+            )
+            for count in sorted({run["outboxes"] for run in several["runs"]})
+            for runs in [[run for run in several["runs"] if run["outboxes"] == count]]
+        ]
+        sections.append(
+            f"**Several outboxes, each measured twice (1 2 4 4 2 1): a backlog of {several['backlog']} records, and"
+            f" insert → Kafka consumer at {several['rate_per_second']:g}/s**\n\n"
+            + table(("outboxes", "backlog, records/s", "p50 ms", "p99 ms"), rows)
         )
     return "\n\n".join(sections)
 

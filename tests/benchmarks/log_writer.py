@@ -63,7 +63,7 @@ async def run_writer(stack: Stack, actor: User, ids: list[str], *, waiting: int,
     """Messages per second when `waiting` senders each wait for their answer before they send again."""
 
     async def connect() -> psycopg.AsyncConnection[TupleRow]:
-        return await psycopg.AsyncConnection.connect(**_login(stack), autocommit=True)
+        return await psycopg.AsyncConnection.connect(**login(stack), autocommit=True)
 
     writer = LogWriter(
         connect,
@@ -81,7 +81,7 @@ async def run_writer(stack: Stack, actor: User, ids: list[str], *, waiting: int,
     async def keep_sending(number: int) -> None:
         while (started := time.perf_counter()) < end:
             number += 1
-            await writer.append(_message(actor, ids[number % len(ids)], traceparent))
+            await writer.append(message(actor, ids[number % len(ids)], traceparent))
             latencies.record(time.perf_counter() - started)
 
     await asyncio.gather(*(keep_sending(number * 7) for number in range(waiting)))
@@ -95,11 +95,11 @@ async def run_writer(stack: Stack, actor: User, ids: list[str], *, waiting: int,
 
 def run_pgbench(stack: Stack, actor: User, prefix: str, *, seconds: float) -> float:
     """Messages per second of pgbench's clients."""
-    tail = _message(actor, f"{prefix}{0:012x}", trace_context(None)).tail
+    tail = message(actor, f"{prefix}{0:012x}", trace_context(None)).tail
     script = SCRIPT.format(
         last=CONVERSATIONS - 1, prefix=prefix, actor=actor.user_id, tail=tail, traceparent=trace_context(None)
     )
-    login = _login(stack)
+    address = login(stack)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
@@ -107,9 +107,14 @@ def run_pgbench(stack: Stack, actor: User, prefix: str, *, seconds: float) -> fl
             str(binaries() / "pgbench"),
             *("--no-vacuum", "--protocol=prepared", f"--client={PGBENCH_CLIENTS}", "--jobs=2"),
             *(f"--time={round(seconds)}", f"--file={file.name}"),
-            *(f"--host={login['host']}", f"--port={login['port']}", f"--username={login['user']}", login["dbname"]),
+            *(
+                f"--host={address['host']}",
+                f"--port={address['port']}",
+                f"--username={address['user']}",
+                address["dbname"],
+            ),
         ]
-        environment = {**os.environ, "PGPASSWORD": login["password"]}
+        environment = {**os.environ, "PGPASSWORD": address["password"]}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     found = re.search(r"(?m)^tps = ([\d.]+)", done.stdout)
     assert done.returncode == 0, done.stderr
@@ -117,7 +122,8 @@ def run_pgbench(stack: Stack, actor: User, prefix: str, *, seconds: float) -> fl
     return round(float(found[1]))
 
 
-def _message(actor: User, conversation_id: str, traceparent: str) -> NewEntry:
+def message(actor: User, conversation_id: str, traceparent: str) -> NewEntry:
+    """A message of a usual length, as the API would append it."""
     message_id = new_id()
     return new_entry(
         event_id=message_id,
@@ -130,7 +136,8 @@ def _message(actor: User, conversation_id: str, traceparent: str) -> NewEntry:
     )
 
 
-def _login(stack: Stack) -> dict[str, Any]:
+def login(stack: Stack) -> dict[str, Any]:
+    """The API's login, for psycopg."""
     return {
         "host": "127.0.0.1",
         "port": stack.ports.postgres,

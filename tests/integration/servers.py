@@ -101,6 +101,7 @@ def start_postgres() -> Iterator[Server]:
                 cdc_password=same,
                 reader_password=same,
                 monitor_password=same,
+                recovery_password=same,
             )
         )
         yield server

@@ -27,6 +27,7 @@ from ingest_api.admission.sampler import Sampler, SlotReader
 from ingest_api.app import create_app
 from ingest_api.settings import Settings
 from ingest_api.signing_keys import make_signing_keys
+from schemas.outboxes import HOLD_CLASS, HOLD_OBJECT, NAME, Outbox
 from tests.chat_client import ChatClient, User
 from tests.integration.servers import Server, login, start_postgres, start_redis
 
@@ -118,6 +119,41 @@ async def test_a_slot_that_nobody_reads_climbs_the_ladder_and_comes_back(
     finally:
         await reader.close()
         await owner.execute(DROP, (SLOT,))
+
+
+async def test_every_outbox_counts_and_a_hold_keeps_writes_away(
+    postgres: Server, owner: psycopg.AsyncConnection[Any]
+) -> None:
+    ladder = Ladder(Thresholds(), AdmissionMetrics(CollectorRegistry()))
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(**login(postgres, "chat_api"), autocommit=True)
+
+    reader = SlotReader(connect, slot=NAME, budget_bytes=1)
+    sampler = Sampler(ladder, reader.read, lambda: 0.0, interval_seconds=1)
+    second = Outbox(1).slot
+
+    async def state() -> AdmissionState:
+        await sampler.read()
+        return ladder.state
+
+    try:
+        assert await state() is GREEN
+        await owner.execute(f"CREATE PUBLICATION {second}".encode())
+        assert await state() is GREEN, "it streams nothing yet"
+        await owner.execute(f"ALTER PUBLICATION {second} SET TABLE outbox".encode())
+        assert await state() is LOST, "what is its share would not be streamed"
+        await owner.execute(CREATE, (second,))
+        assert await state() is GREEN
+
+        await owner.execute("SELECT pg_advisory_lock(%s, %s)", (HOLD_CLASS, HOLD_OBJECT))
+        assert await state() is LOST
+        await owner.execute("SELECT pg_advisory_unlock_all()")
+        assert await state() is GREEN
+    finally:
+        await reader.close()
+        await owner.execute(DROP, (second,))
+        await owner.execute(f"DROP PUBLICATION IF EXISTS {second}".encode())
 
 
 async def test_a_slot_that_cannot_be_read_leaves_the_state_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,5 @@
-"""The functions through which log entries, receipts, their outbox rows and the audit log are written."""
+"""The functions through which log entries, receipts, their outbox rows and the audit log are written, and the one that
+makes a lost replication slot anew."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ FUNCTIONS = (
     "append_entries",
     "change_conversations",
     "advance_receipts",
+    "renew_outbox_slot",
 )
 APPEND_ONLY = """
 CREATE TRIGGER audit_log_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log

@@ -26,6 +26,12 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_audit') THEN
         CREATE ROLE chat_audit NOLOGIN;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_recovery') THEN
+        CREATE ROLE chat_recovery LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'chat_slots') THEN
+        CREATE ROLE chat_slots NOLOGIN REPLICATION;
+    END IF;
 END
 $roles$;
 
@@ -71,6 +77,18 @@ GRANT SELECT, INSERT, UPDATE ON cdc_heartbeat TO chat_cdc;
 GRANT SELECT ON cdc_heartbeat TO chat_monitor;
 ALTER ROLE chat_monitor SET default_transaction_read_only = on;
 
+-- Whoever brings back what was never streamed reads the log and writes the outbox. A lost slot is made anew by one
+-- function, with the rights of a role that nobody can log in as.
+GRANT USAGE ON SCHEMA public TO chat_recovery;
+GRANT SELECT ON conversations, conversation_log TO chat_recovery;
+GRANT SELECT, INSERT, DELETE ON outbox TO chat_recovery;
+REVOKE EXECUTE ON FUNCTION renew_outbox_slot FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION renew_outbox_slot TO chat_recovery;
+GRANT chat_slots TO CURRENT_USER;
+GRANT CREATE ON SCHEMA public TO chat_slots;
+ALTER FUNCTION renew_outbox_slot OWNER TO chat_slots;
+REVOKE CREATE ON SCHEMA public FROM chat_slots;
+
 -- append_entries would be planned anew at every call, at twice its cost (docs/benchmarks.md).
 ALTER ROLE chat_api SET plan_cache_mode = force_generic_plan;
 ALTER ROLE chat_api SET jit = off;
@@ -87,4 +105,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("ALTER FUNCTION record_audit_events OWNER TO CURRENT_USER")
-    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc, chat_monitor, chat_audit")
+    op.execute("ALTER FUNCTION renew_outbox_slot OWNER TO CURRENT_USER")
+    op.execute("DROP OWNED BY chat_api, chat_reader, chat_cdc, chat_monitor, chat_audit, chat_recovery, chat_slots")

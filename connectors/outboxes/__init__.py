@@ -1,0 +1,1 @@
+"""Several outboxes: each streams a share of the conversations by a publication, a slot and a connector of its own."""
