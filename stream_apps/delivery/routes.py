@@ -27,6 +27,7 @@ from stream_apps.delivery.inbox import (
 )
 from stream_apps.delivery.security import Caller, InsufficientScope, Unauthenticated
 from stream_apps.delivery.state import Delivery
+from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.log_reader import LogEntry
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
@@ -63,6 +64,12 @@ class Conversation(BaseModel):
     participants: list[Participant] = Field(description="Who came first before who came later.")
     receipts: list[ReceiptState] = Field(description="Of those who have sent one.")
     seq: int = Field(description="How far the conversation is for the caller.")
+
+
+class OnlineParticipants(BaseModel):
+    """Who is online."""
+
+    online: list[str] = Field(description="User ids.")
 
 
 async def get_query(after_seq: Seq = None, before_seq: Seq = None, limit: Limit = 50) -> MessageQuery:
@@ -102,6 +109,19 @@ async def get_conversation(conversation_id: UUID, caller: Caller, delivery: Deli
         ],
         seq=details.last_seq,
     )
+
+
+@router.get("/{conversation_id}/presence", summary="Who is online", responses=PROBLEMS)
+async def get_presence(conversation_id: UUID, caller: Caller, delivery: Delivery) -> OnlineParticipants:
+    """Those participants who have a live client now. Empty while that cannot be known."""
+    details = await delivery.reads.get_conversation(str(conversation_id), caller.user_id)
+    present = [user_id for user_id, stay in details.participants.items() if stay.left_seq is None]
+    if caller.user_id not in present:
+        return OnlineParticipants(online=[])
+    try:
+        return OnlineParticipants(online=await delivery.presence.find_online(present))
+    except TablesUnavailable:
+        return OnlineParticipants(online=[])
 
 
 @router.get(

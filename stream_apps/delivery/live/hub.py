@@ -13,8 +13,8 @@ from typing import Protocol
 from schemas.events import ParticipantLeft, parse_event
 from schemas.redis_keys import NO_SEQ, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
+from stream_apps.delivery.live.encoding import LiveEvent
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
-from stream_apps.delivery.sse import encode_ephemeral, encode_event
 from stream_apps.delivery.telemetry import StreamMetrics
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,11 @@ LONGEST_DELAY_SECONDS = 1.0
 class Watcher(Protocol):
     """Who is told of what happens on channels. The calls must neither block nor raise."""
 
-    def on_event(self, conversation_id: str, seq: int, event: bytes, leaver: str | None) -> None:
-        """A conversation's event happened. `event` is encoded for Server-Sent Events up to its id; `leaver` is the
-        user who left, if that is what happened."""
+    def on_event(self, conversation_id: str, event: LiveEvent) -> None:
+        """A conversation's event happened."""
 
-    def on_ephemeral(self, conversation_id: str, event: bytes) -> None:
-        """Something happened in a conversation that has no seq. `event` is encoded whole."""
+    def on_ephemeral(self, conversation_id: str, event: LiveEvent) -> None:
+        """Something happened in a conversation that has no seq."""
 
     def on_joined(self, conversation_id: str, seq: int) -> None:
         """The user whom the watcher watches has joined a conversation."""
@@ -173,14 +172,14 @@ class Hub:
             return
         self._metrics.frames_total.inc()
         if frame.seq == NO_SEQ:
-            ephemeral = encode_ephemeral(frame.event_type, frame.payload)
+            ephemeral = LiveEvent(frame.event_type, frame.payload, NO_SEQ, subject=frame.event_id)
             for watcher in channel.watchers:
                 watcher.on_ephemeral(channel.conversation_id, ephemeral)
             return
-        event = encode_event(frame.event_type, frame.payload)
         leaver = find_leaver(frame.event_type, frame.payload)
+        event = LiveEvent(frame.event_type, frame.payload, frame.seq, subject=leaver)
         for watcher in channel.watchers:
-            watcher.on_event(channel.conversation_id, frame.seq, event, leaver)
+            watcher.on_event(channel.conversation_id, event)
 
     async def _run(self) -> None:
         delay = FIRST_DELAY_SECONDS

@@ -66,7 +66,7 @@ def test_a_user_is_named_only_for_root() -> None:
 
 
 def test_no_password_is_an_argument_of_a_program() -> None:
-    passwords = Secrets("owner-pw", "api-pw", "cdc-pw", "reader-pw", "redis-pw", "limiter-pw")
+    passwords = Secrets("owner-pw", "api-pw", "cdc-pw", "reader-pw", "redis-pw", "limiter-pw", "cursor-pw")
     config = StackConfig(root=Path.cwd(), state_dir=STATE, artifacts_dir=ROOT)
     site = Site(config=config, secrets=passwords, account=Account(), java="/usr/bin/java")
 
@@ -76,7 +76,7 @@ def test_no_password_is_an_argument_of_a_program() -> None:
 
 
 def test_each_program_logs_in_as_its_own_role() -> None:
-    passwords = Secrets("owner-pw", "api-pw", "cdc-pw", "reader-pw", "redis-pw", "limiter-pw")
+    passwords = Secrets("owner-pw", "api-pw", "cdc-pw", "reader-pw", "redis-pw", "limiter-pw", "cursor-pw")
     config = StackConfig(root=Path.cwd(), state_dir=STATE, artifacts_dir=ROOT)
     site = Site(config=config, secrets=passwords, account=Account(), java="/usr/bin/java")
     given = {program.name: " ".join(program.environment(site).values()) for program in PROGRAMS}
@@ -93,5 +93,5 @@ def test_each_program_logs_in_as_its_own_role() -> None:
         "connect": {"cdc"},
         "ingest-api": {"api", "limiter"},
         "timeline": {"reader", "redis"},
-        "delivery": {"reader", "redis"},
+        "delivery": {"reader", "redis", "cursor"},
     }
