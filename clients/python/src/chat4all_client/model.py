@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Gap:
     """What came after `after_seq` in a conversation (None: in any) was not told."""
+
+    type: ClassVar[str] = "gap"
 
     conversation_id: str | None
     after_seq: int | None
