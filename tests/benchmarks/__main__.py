@@ -23,12 +23,12 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, http, log_writer, timeline
+from tests.benchmarks import change_data_capture, end_to_end, http, live, log_writer, timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "live")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
@@ -74,6 +74,9 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the timeline worker ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["timeline"] = await timeline.compare(stack)
+    if "live" in parts:
+        print("measuring live clients ...", flush=True)
+        results["live"] = await live.measure_live(stack, seconds=seconds)
     return results
 
 
@@ -230,6 +233,8 @@ def render(results: dict[str, Any]) -> str:
             + f"\n\nWorker / hand-written: {backlog['ratio']}. The worker's resident memory afterwards (its peak):"
             f" {memory} MiB."
         )
+    if crowds := results.get("live"):
+        sections.append(live.render(crowds))
     return "\n\n".join(sections)
 
 

@@ -20,12 +20,18 @@ async def carry(
     loop = asyncio.get_running_loop()
     listener = loop.create_task(listening)
     listener.add_done_callback(lambda _: client.end(End.CLIENT_LEFT))
+
+    def lose_patience(_: object) -> None:
+        patience.reschedule(loop.time() + FAREWELL_SECONDS)
+
     try:
         async with asyncio.timeout(None) as patience:
-            client.ended.add_done_callback(lambda _: patience.reschedule(loop.time() + FAREWELL_SECONDS))
-            while (chunk := await client.next_chunk()) is not None:
-                await send(chunk)
-            patience.reschedule(None)
+            client.ended.add_done_callback(lose_patience)
+            try:
+                while (chunk := await client.next_chunk()) is not None:
+                    await send(chunk)
+            finally:
+                client.ended.remove_done_callback(lose_patience)
     except (TimeoutError, OSError):
         return False
     finally:

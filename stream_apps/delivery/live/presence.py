@@ -43,6 +43,7 @@ class Presence:
         self._clients: Counter[str] = Counter()
         self._new: set[str] = set()
         self._has_new = asyncio.Event()
+        self._is_closing = False
         self._task: asyncio.Task[None] | None = None
         self._script = (files("stream_apps.redis_tables") / "presence.lua").read_text()
 
@@ -52,6 +53,7 @@ class Presence:
 
     async def close(self) -> None:
         """Renews no more. The leases end by themselves, unless the clients come back elsewhere before."""
+        self._is_closing = True  # a library that is cancelled may make an error of its own of it
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -85,7 +87,7 @@ class Presence:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + RENEW_SECONDS
-        while True:
+        while not self._is_closing:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._has_new.wait(), max(0.0, renew_at - loop.time()))
             await asyncio.sleep(GATHER_SECONDS)
