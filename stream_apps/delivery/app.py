@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         breaker = Breaker(retry_seconds=settings.redis_retry_seconds)
         hub = Hub(
             RedisAddress(settings.redis_host, settings.redis_port, settings.redis_password.get_secret_value()),
+            log,
             timeout_seconds=settings.redis_timeout_seconds,
             breaker=breaker,
             metrics=parts.stream_metrics,

@@ -171,6 +171,13 @@ class Session:
             self._progress.learn(conversation_id, seq)
         self.on_joined(conversation_id, seq)
 
+    def on_progress(self, conversation_id: str, seq: int) -> None:
+        """See Watcher."""
+        if self._is_begun and self._progress.is_following(conversation_id):
+            self._progress.learn(conversation_id, seq)
+            if self._progress.behind:
+                self._call_keeper()
+
     def on_restored(self) -> None:
         """See Watcher."""
         self._must_check = True
