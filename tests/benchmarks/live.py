@@ -37,8 +37,9 @@ MAX_MARK_BYTES = 16
 class Watcher(asyncio.Protocol):
     """A live client that costs the machine little: it does not parse what it is told, but looks for marks in it."""
 
-    def __init__(self, first_bytes: bytes, on_mark: Callable[[int], None]) -> None:
+    def __init__(self, first_bytes: bytes, then: bytes, on_mark: Callable[[int], None]) -> None:
         self._first_bytes = first_bytes
+        self._then = then
         self._on_mark = on_mark
         self._rest = b""
         self._transport: asyncio.Transport | None = None
@@ -50,6 +51,9 @@ class Watcher(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
+        if self._then and data.startswith(b"HTTP/1.1 101") and self._transport is not None:
+            self._transport.write(self._then)
+            self._then = b""
         if not self.ready.done():
             if b"event: ready" in data or b'"subscribed"' in data:
                 self.ready.set_result(None)
@@ -70,22 +74,23 @@ class Watcher(asyncio.Protocol):
             self._transport.abort()
 
 
-def sse_request(user: User, conversation_id: str) -> bytes:
+def sse_request(user: User, conversation_id: str) -> tuple[bytes, bytes]:
     """What opens a stream of one conversation."""
-    return (
+    request = (
         f"GET /v1/stream?conversation_id={conversation_id} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: Bearer {user.token}\r\n\r\n"
-    ).encode()
+    )
+    return request.encode(), b""
 
 
-def websocket_request(user: User, conversation_id: str) -> bytes:
-    """Handshake and first frame together: the server takes the frame when it has taken the handshake."""
+def websocket_request(user: User, conversation_id: str) -> tuple[bytes, bytes]:
+    """The handshake, and the frame to send when it is answered."""
     handshake = (
         "GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
         f"Sec-WebSocket-Protocol: chat4all.v1, bearer.{user.token}\r\n\r\n"
     )
-    return handshake.encode() + masked_text(json.dumps({"type": "subscribe", "conversation_id": conversation_id}))
+    return handshake.encode(), masked_text(json.dumps({"type": "subscribe", "conversation_id": conversation_id}))
 
 
 def masked_text(text: str) -> bytes:
@@ -110,7 +115,7 @@ class Crowd:
             for number, (user, conversation_id) in enumerate(who[first : first + OPENED_AT_ONCE]):
                 request = (sse_request if number % 2 else websocket_request)(user, conversation_id)
                 _, watcher = await loop.create_connection(
-                    lambda request=request: Watcher(request, self.on_mark),  # type: ignore[misc]  # a default
+                    lambda request=request: Watcher(*request, self.on_mark),  # type: ignore[misc]  # a default
                     "127.0.0.1",
                     self.port,
                 )

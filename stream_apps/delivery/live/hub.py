@@ -251,11 +251,11 @@ class Hub:
         """Watches in Redis' place while that is away: later than it, but nobody is left in the dark."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            watched = [each.conversation_id for each in self._channels.values() if each.conversation_id is not None]
-            if self._subscriber is not None or not watched:
+            if self._subscriber is not None:
                 continue
+            watched = [each.conversation_id for each in self._channels.values() if each.conversation_id is not None]
             try:
-                last_seqs = await self._log.read_last_seqs(watched)
+                last_seqs = await self._log.read_last_seqs(watched) if watched else {}
             except LogUnavailable:
                 continue
             for conversation_id, seq in last_seqs.items():
