@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import psutil
@@ -114,11 +115,8 @@ class Crowd:
             opened = []
             for number, (user, conversation_id) in enumerate(who[first : first + OPENED_AT_ONCE]):
                 request = (sse_request if number % 2 else websocket_request)(user, conversation_id)
-                _, watcher = await loop.create_connection(
-                    lambda request=request: Watcher(*request, self.on_mark),  # type: ignore[misc]  # a default
-                    "127.0.0.1",
-                    self.port,
-                )
+                make = partial(Watcher, *request, self.on_mark)
+                _, watcher = await loop.create_connection(make, "127.0.0.1", self.port)
                 opened.append(watcher)
             self.watchers += opened
             async with asyncio.timeout(30):

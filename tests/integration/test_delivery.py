@@ -253,6 +253,23 @@ async def test_errors_are_problem_documents(world: World) -> None:
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
 
 
+async def test_what_the_client_has_is_not_told_again_until_it_changes(world: World) -> None:
+    alice = await world.register()
+    conversation_id = await world.create_conversation(alice)
+    await world.send(conversation_id, *("x" * 100 for _ in range(20)))
+    async with world.delivery() as client:
+        of = f"/v1/conversations/{conversation_id}"
+        for path in ("/v1/conversations", of, f"{of}/messages", f"{of}/events"):
+            first = await client.get(alice, path, limit=50)
+            headers = {**alice.headers, "If-None-Match": first.headers["etag"]}
+            url = f"{client.delivery_url}{path}?limit=50"
+            again = await client.http.get(url, headers=headers)
+            assert (again.status_code, again.content) == (304, b"")
+            await world.send(conversation_id, "news")
+            assert (await client.http.get(url, headers=headers)).status_code == 200
+        assert first.headers["content-encoding"] == "gzip"
+
+
 # Live.
 
 
