@@ -52,19 +52,26 @@ class Watcher(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
-        if self._then and data.startswith(b"HTTP/1.1 101") and self._transport is not None:
-            self._transport.write(self._then)
-            self._then = b""
         if not self.ready.done():
-            if b"event: ready" in data or b'"subscribed"' in data:
-                self.ready.set_result(None)
-            elif not data.startswith((b"HTTP/1.1 200", b"HTTP/1.1 101")) and len(data) > 16:
-                self.ready.set_exception(ConnectionError(data[:200].decode(errors="replace")))
+            self._rest = data
+            self._begin(data)
+            return
         end = 0
         for found in _NUMBER.finditer(data):
             end = found.end()
             self._on_mark(int(found[1]))
         self._rest = data[max(end, len(data) - MAX_MARK_BYTES) :]
+
+    def _begin(self, data: bytes) -> None:
+        """What the server says until it is ready to tell events."""
+        if self._then and data.startswith(b"HTTP/1.1 101") and self._transport is not None:
+            self._transport.write(self._then)
+            self._then = b""
+        if b"event: ready" in data or b'"subscribed"' in data:
+            self.ready.set_result(None)
+            self._rest = b""
+        elif not data.startswith((b"HTTP/1.1 200", b"HTTP/1.1 101")):
+            self.ready.set_exception(ConnectionError(data[:200].decode(errors="replace")))
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ready.done():
