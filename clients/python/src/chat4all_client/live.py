@@ -91,9 +91,12 @@ class Live:
     async def __anext__(self) -> Event | Gap:
         if self._pumping is None:
             raise RuntimeError("Iterate inside of `async with`.")
-        item = await self._waiting.get()
+        item = None
+        if not (self._pumping.done() and self._waiting.empty()):
+            item = await self._waiting.get()
         if item is None:
-            await self._pumping
+            if not self._pumping.cancelled():
+                await self._pumping
             raise StopAsyncIteration
         event, self.cursor = item
         return event
@@ -102,7 +105,7 @@ class Live:
         try:
             await self._run()
         finally:
-            with suppress(asyncio.QueueFull):
+            with suppress(asyncio.QueueFull):  # then whoever takes what waits finds out by itself
                 self._waiting.put_nowait(None)
 
     async def _run(self) -> None:
