@@ -13,14 +13,14 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 install: $(STAMP)
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Chat4All needs Python 3.11 or newer; $$($(PYTHON) --version) is too old. Set PYTHON=python3.x."; exit 1; }
 	@echo "installing the Python packages into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "Python's venv module is missing. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@
 
 up: install ## install what is missing, start the whole system, say how to send a first message
@@ -51,7 +51,8 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 	@$(BIN)/lint-imports --no-cache
 
 faults: install ## kill every process in turn under load, three rounds (about 10 minutes)
-	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 $(BIN)/python -m pytest tests/faults
+	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
+	  $(BIN)/python -m pytest tests/faults
 
 bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)
 	@$(BIN)/python -m tests.benchmarks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from schemas.ephemeral import EPHEMERAL_EVENT_TYPES
 from schemas.events import EVENT_TYPES, RECEIPT_EVENT_TYPES
 
 FOLDER = Path(__file__).parent / "json"
@@ -22,7 +23,7 @@ def json_schema_texts() -> dict[str, str]:
             indent=2,
         )
         + "\n"
-        for name, model in {**EVENT_TYPES, **RECEIPT_EVENT_TYPES}.items()
+        for name, model in {**EVENT_TYPES, **RECEIPT_EVENT_TYPES, **EPHEMERAL_EVENT_TYPES}.items()
     }
 
 

@@ -84,7 +84,8 @@ def receipts_key(conversation_id: str) -> str:
 
 
 def live_channel(conversation_id: str) -> str:
-    """Pub/Sub channel: every applied event, and every receipt that was news, as a live frame."""
+    """Pub/Sub channel: every applied event, and every receipt that was news, as a live frame; and what delivery
+    publishes there itself: ephemeral events (schemas/ephemeral.py)."""
     return f"conv:{{{conversation_id}}}:live"
 
 
@@ -99,6 +100,10 @@ def user_live_channel(user_id: str) -> str:
     tables say so."""
     return f"user:{{{user_id}}}:live"
 
+
+PRESENCE_KEY = "presence"
+"""Sorted set: user id -> when its lease ends (seconds since 1970). Written by delivery; whoever is in it, and whose
+lease has not ended, has a live client."""
 
 USER_COMPLETE = "complete"
 """Field of a user's table that says it was built from Postgres. A table without it proves nothing."""
@@ -145,8 +150,8 @@ NO_SEQ = 0
 
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
-    """What is published on a live channel: one applied event, or one receipt (NO_SEQ). `payload` is its exact JSON
-    text."""
+    """What is published on a live channel: one applied event; or, with NO_SEQ, a receipt or an ephemeral event (whose
+    `event_id` is the user that it is about). `payload` is its exact JSON text."""
 
     seq: int
     event_type: str

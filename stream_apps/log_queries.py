@@ -76,6 +76,12 @@ READ_MEMBERSHIPS = """
     WHERE p.conversation_id = ANY (%(conversation_ids)s::uuid[]) AND p.user_id = %(user_id)s
 """
 
+# How far conversations are.
+READ_LAST_SEQS = """
+    SELECT conversation_id::text, last_seq FROM conversations
+    WHERE conversation_id = ANY (%(conversation_ids)s::uuid[])
+"""
+
 # What an inbox shows a user of conversations: each as it was when the user left, or as it is.
 READ_SUMMARIES = """
     SELECT c.conversation_id::text, view.seq, p.joined_seq, p.left_seq,

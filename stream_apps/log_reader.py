@@ -204,6 +204,10 @@ class LogReader:
         of = {"user_id": user_id, "conversation_ids": list(conversation_ids)}
         return {name: Membership(*stay) for name, *stay in await self._fetch(log_queries.READ_MEMBERSHIPS, of)}
 
+    async def read_last_seqs(self, conversation_ids: Sequence[str]) -> dict[str, int]:
+        """How far each of the conversations is; those that do not exist are left out."""
+        return dict(await self._fetch(log_queries.READ_LAST_SEQS, {"conversation_ids": list(conversation_ids)}))
+
     async def read_user_conversations(self, user_id: str) -> dict[str, Stay]:
         """The conversations that the user is or was in."""
         rows = await self._fetch(log_queries.READ_USER_CONVERSATIONS, {"user_id": user_id})

@@ -125,9 +125,15 @@ class ChatClient:
 
     @asynccontextmanager
     async def stream(
-        self, user: User, *, conversation_id: str | None = None, last_event_id: str | None = None
+        self,
+        user: User,
+        *,
+        conversation_id: str | None = None,
+        last_event_id: str | None = None,
+        has_presence: bool = False,
     ) -> AsyncIterator[AsyncIterator[StreamEvent]]:
-        """An open SSE stream (the server has answered when the block begins)."""
+        """An open SSE stream (the server has answered when the block begins). Who comes and goes is passed over,
+        unless it is asked for."""
         headers = dict(user.headers)
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
@@ -142,7 +148,8 @@ class ChatClient:
             if response.status_code != 200:
                 await response.aread()
                 response.raise_for_status()
-            yield parse_stream(response.aiter_lines())
+            events = parse_stream(response.aiter_lines())
+            yield events if has_presence else (event async for event in events if event.event != "PresenceChanged")
 
 
 async def parse_stream(lines: AsyncIterator[str]) -> AsyncIterator[StreamEvent]:

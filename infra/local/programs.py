@@ -239,7 +239,11 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
 
 
 def _delivery_environment(site: Site) -> dict[str, str]:
-    return {**_reader(site), "CHAT4ALL_JWKS_FILE": _jwks_file(site)}
+    return {
+        **_reader(site),
+        "CHAT4ALL_JWKS_FILE": _jwks_file(site),
+        "CHAT4ALL_CURSOR_SECRET": site.secrets.cursor_secret,
+    }
 
 
 def _timeline_environment(site: Site) -> dict[str, str]:

@@ -12,7 +12,7 @@ PASSWORD_BYTES = 24
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
-    """One password (hexadecimal text) per login."""
+    """One password (hexadecimal text) per login, and what delivery seals its cursors with."""
 
     database_owner: str
     database_api: str
@@ -22,6 +22,7 @@ class Secrets:
     database_recovery: str
     redis: str
     redis_limiter: str
+    cursor_secret: str
 
 
 def ensure_secrets(folder: Path) -> Secrets:

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from stream_apps.delivery.app import create_app
+from stream_apps.delivery.live.commands import MAX_FRAME_BYTES
 from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 
@@ -29,10 +30,33 @@ class Server(uvicorn.Server):
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()  # who is told to come back must not come back here
         state: State | None = getattr(self._app.state, "delivery", None)
         if state is not None:
-            state.streams.end_all()
+            await state.streams.drain()
         await super().shutdown(sockets)
+
+
+def make_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
+    """How the server runs."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        # Without an I/O loop of its own, and with flow control both ways. Compression would cost each connection more
+        # memory than everything else of it.
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def main() -> None:
@@ -46,20 +70,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8001, help="port to listen on [%(default)s]")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # At INFO it logs the whole address of each WebSocket, into which a careless client may put a token.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     app = create_app(Settings())
-    config = uvicorn.Config(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
-    Server(config, app).run()
+    Server(make_config(app, host=arguments.host, port=arguments.port), app).run()
 
 
 if __name__ == "__main__":

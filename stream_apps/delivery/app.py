@@ -15,10 +15,12 @@ from redis.backoff import NoBackoff
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
-from stream_apps.delivery import health, routes, stream_routes
+from stream_apps.delivery import health, routes, socket_routes, stream_routes
 from stream_apps.delivery.errors import register_error_handlers
 from stream_apps.delivery.live.bases import Bases
+from stream_apps.delivery.live.client import ClientLimits
 from stream_apps.delivery.live.hub import Hub, RedisAddress
+from stream_apps.delivery.live.presence import Presence
 from stream_apps.delivery.live.session import SessionParts
 from stream_apps.delivery.live.streams import Streams
 from stream_apps.delivery.reads import Reads
@@ -53,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         breaker = Breaker(retry_seconds=settings.redis_retry_seconds)
         hub = Hub(
             RedisAddress(settings.redis_host, settings.redis_port, settings.redis_password.get_secret_value()),
+            log,
             timeout_seconds=settings.redis_timeout_seconds,
             breaker=breaker,
             metrics=parts.stream_metrics,
@@ -61,11 +64,13 @@ def create_app(settings: Settings) -> FastAPI:
             tables = Tables(redis, breaker=breaker, metrics=parts.read_metrics)
             app.state.delivery = state = _assemble(parts, tables, log, hub)
             hub.start()
+            state.presence.start()
             state.streams.start()
             try:
                 yield
             finally:
                 await state.streams.close()
+                await state.presence.close()
                 await hub.close()
 
     app = FastAPI(
@@ -78,8 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)
-    for router in (routes.router, stream_routes.router, health.router):
+    for router in (routes.router, stream_routes.router, socket_routes.router, health.router):
         app.include_router(router)
+    app.router.routes.append(socket_routes.route)
     return app
 
 
@@ -113,15 +119,23 @@ def _assemble(parts: _Parts, tables: Tables, log: LogReader, hub: Hub) -> State:
         reads=reads,
         bases=Bases(tables, lifetime_seconds=settings.cursor_lifetime_seconds),
         metrics=parts.stream_metrics,
-        queue_events=settings.stream_queue_events,
-        comment_seconds=settings.stream_comment_seconds,
+        cursor_secret=settings.cursor_secret.get_secret_value(),
         proof_seconds=settings.stream_proof_seconds,
     )
+    limits = ClientLimits(
+        queue_events=settings.stream_queue_events,
+        queue_bytes=settings.stream_queue_bytes,
+        heartbeat_seconds=settings.stream_comment_seconds,
+    )
+    presence = Presence(tables, reads)
     return State(
         tables=tables,
         log=log,
         reads=reads,
-        streams=Streams(session_parts),
+        streams=Streams(session_parts, limits, presence),
         verifier=TokenVerifier(parts.keys, issuer=settings.issuer),
+        presence=presence,
         registry=parts.registry,
+        allowed_origins=frozenset(settings.allowed_origins),
+        heartbeat_seconds=settings.stream_comment_seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from schemas.redis_keys import Stay
@@ -21,6 +22,7 @@ class Reads:
         self._tables = tables
         self._log = log
         self._metrics = metrics
+        self._reading: dict[tuple[str, int, int, int], asyncio.Task[list[LogEntry]]] = {}
 
     async def get_membership(self, conversation_id: str, user_id: str, *, min_seq: int = 0) -> Membership:
         """The user's stay in the conversation, which may be over, and how far that is: at least as far as `min_seq`
@@ -117,8 +119,7 @@ class Reads:
             if is_proof_after(entries, after_seq=after_seq, limit=limit, head_seq=head_seq):
                 self._metrics.from_redis.inc()
                 return entries
-        self._metrics.from_postgres.inc()
-        return await self._log.read_entries(conversation_id, after_seq=after_seq, limit=limit)
+        return await self._read_shared(conversation_id, after_seq=after_seq, limit=limit, head_seq=head_seq)
 
     async def read_before(self, conversation_id: str, *, before_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
         """The last `limit` entries before a seq, in seq order, of a conversation that has reached `head_seq`."""
@@ -132,3 +133,21 @@ class Reads:
                 return entries
         self._metrics.from_postgres.inc()
         return await self._log.read_entries_before(conversation_id, before_seq=before_seq, limit=limit)
+
+    async def _read_shared(self, conversation_id: str, *, after_seq: int, limit: int, head_seq: int) -> list[LogEntry]:
+        """From Postgres, once for all who ask the same at the same time: when Redis is away or has come back, every
+        watcher of a conversation does. (The seq that is known to be reached is part of the question: an answer from
+        before it was must not be taken for a gap.)"""
+        question = (conversation_id, after_seq, limit, head_seq)
+        reading = self._reading.get(question)
+        if reading is None:
+            self._metrics.from_postgres.inc()
+            entries = self._log.read_entries(conversation_id, after_seq=after_seq, limit=limit)
+            reading = self._reading[question] = asyncio.create_task(entries)
+            reading.add_done_callback(lambda _: self._forget(question))
+        return await asyncio.shield(reading)
+
+    def _forget(self, question: tuple[str, int, int, int]) -> None:
+        answered = self._reading.pop(question)
+        if not answered.cancelled():
+            answered.exception()  # whoever asked has it, unless all of them have left

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from stream_apps.delivery.answers import answer_json
 from stream_apps.delivery.errors import (
     ConversationNotFound,
     MalformedRequest,
@@ -27,6 +27,7 @@ from stream_apps.delivery.inbox import (
 )
 from stream_apps.delivery.security import Caller, InsufficientScope, Unauthenticated
 from stream_apps.delivery.state import Delivery
+from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.log_reader import LogEntry
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
@@ -35,6 +36,12 @@ COMMON_PROBLEMS = problems(Unauthenticated, InsufficientScope, MalformedRequest,
 PROBLEMS = {**COMMON_PROBLEMS, **problems(ConversationNotFound)}
 
 Limit = Annotated[int, Query(ge=1, le=200, description="The most that one page holds.")]
+IfNoneMatch = Annotated[
+    str | None, Header(alias="If-None-Match", description="`ETag` of the answer that the client has.")
+]
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The answer is the one that `If-None-Match` names."}
+}
 Seq = Annotated[int | None, Query(ge=0, lt=MAX_SEQ)]
 
 
@@ -65,18 +72,26 @@ class Conversation(BaseModel):
     seq: int = Field(description="How far the conversation is for the caller.")
 
 
+class OnlineParticipants(BaseModel):
+    """Who is online."""
+
+    online: list[str] = Field(description="User ids.")
+
+
 async def get_query(after_seq: Seq = None, before_seq: Seq = None, limit: Limit = 50) -> MessageQuery:
     """Which messages the caller asks for."""
     return MessageQuery(after_seq=after_seq, before_seq=before_seq, limit=limit)
 
 
-@router.get("", summary="The caller's inbox", responses=COMMON_PROBLEMS)
+@router.get("", summary="The caller's inbox", response_model=InboxPage, responses={**COMMON_PROBLEMS, **NOT_MODIFIED})
 async def get_inbox(
+    request: Request,
     caller: Caller,
     delivery: Delivery,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
-) -> InboxPage:
+    _: IfNoneMatch = None,
+) -> Response:
     """The conversations that the caller is in or has left, most recently active first."""
     lines = await read_lines(caller.user_id, reads=delivery.reads, tables=delivery.tables, log=delivery.log)
     try:
@@ -84,14 +99,21 @@ async def get_inbox(
     except MalformedInboxCursor as error:
         raise malformed("query.cursor", "This is not a cursor that a page gave.") from error
     unread = await count_unread(caller.user_id, shown, tables=delivery.tables, log=delivery.log)
-    return make_page(shown, unread, following)
+    return answer_json(request, make_page(shown, unread, following).model_dump_json().encode())
 
 
-@router.get("/{conversation_id}", summary="One conversation", responses=PROBLEMS)
-async def get_conversation(conversation_id: UUID, caller: Caller, delivery: Delivery) -> Conversation:
+@router.get(
+    "/{conversation_id}",
+    summary="One conversation",
+    response_model=Conversation,
+    responses={**PROBLEMS, **NOT_MODIFIED},
+)
+async def get_conversation(
+    request: Request, conversation_id: UUID, caller: Caller, delivery: Delivery, _: IfNoneMatch = None
+) -> Response:
     """Title, participants, receipts and how far it is."""
     details = await delivery.reads.get_conversation(str(conversation_id), caller.user_id)
-    return Conversation(
+    found = Conversation(
         conversation_id=str(conversation_id),
         title=details.title,
         participants=[Participant(user_id=user_id, **stay._asdict()) for user_id, stay in details.participants.items()],
@@ -102,15 +124,30 @@ async def get_conversation(conversation_id: UUID, caller: Caller, delivery: Deli
         ],
         seq=details.last_seq,
     )
+    return answer_json(request, found.model_dump_json().encode())
+
+
+@router.get("/{conversation_id}/presence", summary="Who is online", responses=PROBLEMS)
+async def get_presence(conversation_id: UUID, caller: Caller, delivery: Delivery) -> OnlineParticipants:
+    """Those participants who have a live client now. Empty while that cannot be known."""
+    details = await delivery.reads.get_conversation(str(conversation_id), caller.user_id)
+    present = [user_id for user_id, stay in details.participants.items() if stay.left_seq is None]
+    if caller.user_id not in present:
+        return OnlineParticipants(online=[])
+    try:
+        return OnlineParticipants(online=await delivery.presence.find_online(present))
+    except TablesUnavailable:
+        return OnlineParticipants(online=[])
 
 
 @router.get(
     "/{conversation_id}/messages",
     summary="Messages, in seq order",
     response_model=MessagePage,
-    responses={**PROBLEMS, 304: {"description": "The page is the one that `If-None-Match` names."}},
+    responses={**PROBLEMS, **NOT_MODIFIED},
 )
 async def get_messages(
+    request: Request,
     conversation_id: UUID,
     caller: Caller,
     delivery: Delivery,
@@ -118,22 +155,12 @@ async def get_messages(
     min_seq: Annotated[
         int, Query(ge=0, lt=MAX_SEQ, description="The answer covers the conversation up to here: read your own write.")
     ] = 0,
-    if_none_match: Annotated[str | None, Header(description="`ETag` of the page that the client has.")] = None,
+    _: IfNoneMatch = None,
 ) -> Response:
     """The first messages after `after_seq`, or else the last ones before `before_seq`, or else the newest."""
     membership = await delivery.reads.get_membership(str(conversation_id), caller.user_id, min_seq=min_seq)
     page = await read_page(delivery.reads, str(conversation_id), query, membership=membership)
-    return answer_page(page.model_dump_json().encode(), if_none_match)
-
-
-def answer_page(body: bytes, if_none_match: str | None) -> Response:
-    """The page, or 304 if the client has it (RFC 9110, section 13.1.2: tags are compared weakly)."""
-    tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    known = [each.strip() for each in (if_none_match or "").split(",")]
-    if tag in known or tag.removeprefix("W/") in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    return answer_json(request, page.model_dump_json().encode())
 
 
 @router.get(
@@ -141,6 +168,7 @@ def answer_page(body: bytes, if_none_match: str | None) -> Response:
     summary="Log entries, as they are",
     responses={
         **PROBLEMS,
+        **NOT_MODIFIED,
         200: {
             "description": "`events` in seq order, as schemas/json describes them; `next` is the `after_seq` of the "
             "page that follows, null when nothing follows yet.",
@@ -150,11 +178,13 @@ def answer_page(body: bytes, if_none_match: str | None) -> Response:
     response_class=Response,
 )
 async def get_events(
+    request: Request,
     conversation_id: UUID,
     caller: Caller,
     delivery: Delivery,
     after_seq: Annotated[int, Query(ge=0, lt=MAX_SEQ)] = 0,
     limit: Limit = 50,
+    _: IfNoneMatch = None,
 ) -> Response:
     """The first entries of the conversation's log after `after_seq`, of every type, that are the caller's to see."""
     membership = await delivery.reads.get_membership(str(conversation_id), caller.user_id)
@@ -165,7 +195,7 @@ async def get_events(
         head_seq=membership.end_seq,
     )
     entries = [entry for entry in found if entry.seq <= membership.end_seq]
-    return Response(encode_events(entries, limit=limit), media_type="application/json")
+    return answer_json(request, encode_events(entries, limit=limit))
 
 
 def encode_events(entries: list[LogEntry], *, limit: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from schemas.problems import ProblemError
-from schemas.tokens import CHAT, InvalidToken, Principal, bearer_token
+from schemas.tokens import CHAT, InvalidToken, Principal, TokenVerifier, bearer_token
 from stream_apps.delivery.state import State
 
 
@@ -31,19 +31,24 @@ class InsufficientScope(ProblemError):
         super().__init__(f"This call needs the scope {scope}.", headers={"WWW-Authenticate": challenge})
 
 
-async def get_principal(request: Request) -> Principal:
-    """The user who calls, by its bearer token (RFC 6750), with the scope `chat`."""
-    token = bearer_token(request.headers.get("authorization"))
-    if token is None:
-        raise Unauthenticated("Send an access token: Authorization: Bearer … (from POST /oauth/token).")
-    state: State = request.app.state.delivery
+def authenticate(verifier: TokenVerifier, token: str) -> Principal:
+    """The user whom the token speaks for, with the scope `chat`. Raises Unauthenticated, InsufficientScope."""
     try:
-        principal = state.verifier.verify(token)
+        principal = verifier.verify(token)
     except InvalidToken as error:
         raise Unauthenticated(str(error), error="invalid_token") from error
     if CHAT not in principal.scopes or not principal.user_id:
         raise InsufficientScope(CHAT)
     return principal
+
+
+async def get_principal(request: Request) -> Principal:
+    """The user who calls, by its bearer token (RFC 6750)."""
+    token = bearer_token(request.headers.get("authorization"))
+    if token is None:
+        raise Unauthenticated("Send an access token: Authorization: Bearer … (from POST /oauth/token).")
+    state: State = request.app.state.delivery
+    return authenticate(state.verifier, token)
 
 
 Caller = Annotated[Principal, Depends(get_principal)]

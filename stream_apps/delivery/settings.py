@@ -32,8 +32,21 @@ class Settings(BaseSettings):
     database_password: SecretStr = Field(default=SecretStr(""), description="That role's password.")
     database_connections: int = Field(default=4, ge=1, le=64, description="Connections to Postgres at the most.")
     database_timeout_seconds: float = Field(default=2.0, gt=0, description="How long one query may take.")
+    cursor_secret: SecretStr = Field(
+        min_length=16,
+        description="Seals the cursors of streams; the same for all delivery processes. With a new one, every client "
+        "is told of a gap when it comes back.",
+    )
+    allowed_origins: list[str] = Field(
+        default=[],
+        description="Origins of pages that may open a WebSocket, as a JSON list, besides that of the address that "
+        'they call: ["https://chat.example"].',
+    )
     stream_queue_events: int = Field(
         default=1000, ge=16, description="Events that may wait for one client; a client with more is disconnected."
+    )
+    stream_queue_bytes: int = Field(
+        default=1_048_576, ge=65_536, description="Bytes that may wait for one client, likewise."
     )
     stream_comment_seconds: float = Field(
         default=15.0, gt=0, description="An idle stream carries a comment this often, so that proxies keep it open."

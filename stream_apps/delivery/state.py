@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from schemas.tokens import TokenVerifier
+from stream_apps.delivery.live.presence import Presence
 from stream_apps.delivery.live.streams import Streams
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.tables import Tables
@@ -24,7 +25,10 @@ class State:
     reads: Reads
     streams: Streams
     verifier: TokenVerifier
+    presence: Presence
     registry: CollectorRegistry
+    allowed_origins: frozenset[str]
+    heartbeat_seconds: float
 
 
 async def get_state(request: Request) -> State:

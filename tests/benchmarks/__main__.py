@@ -23,12 +23,12 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, http, log_writer, outboxes, timeline
+from tests.benchmarks import change_data_capture, end_to_end, http, live, log_writer, outboxes, timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes", "live")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
@@ -82,6 +82,9 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring one, two and four outboxes ...", flush=True)
         with stopped(stack, READERS):
             results["outboxes"] = await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)
+    if "live" in parts:
+        print("measuring live clients ...", flush=True)
+        results["live"] = await live.measure_live(stack, seconds=seconds)
     return results
 
 
@@ -253,6 +256,8 @@ def render(results: dict[str, Any]) -> str:
             f" insert → Kafka consumer at {several['rate_per_second']:g}/s**\n\n"
             + table(("outboxes", "backlog, records/s", "p50 ms", "p99 ms"), rows)
         )
+    if crowds := results.get("live"):
+        sections.append(live.render(crowds))
     return "\n\n".join(sections)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,11 @@ def test_the_programs_run_the_same_modules(services: dict[str, Any]) -> None:
 def test_every_password_has_to_be_set_and_none_is_an_argument(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for variable, value in service.get("environment", {}).items():
-            if variable.endswith("PASSWORD"):
-                assert re.fullmatch(r"\$\{CHAT4ALL_[A-Z]+_PASSWORD:\?set it in \.env\}", value), (name, variable)
+            if variable.endswith(("PASSWORD", "SECRET")):
+                assert re.fullmatch(r"\$\{CHAT4ALL_[A-Z]+_(PASSWORD|SECRET):\?set it in \.env\}", value), (
+                    name,
+                    variable,
+                )
         words = [*service.get("command", []), *service.get("entrypoint", [])]
         assert not re.search(r"(?<!\$)\$\{?\w*PASSWORD", " ".join(words)), name
 
@@ -208,4 +212,6 @@ def given_to(part: Program | Step) -> set[str]:
 def site() -> Site:
     """A stack that is never started."""
     config = StackConfig(root=ROOT, state_dir=ROOT / "state", artifacts_dir=ROOT / "artifacts")
-    return Site(config=config, secrets=Secrets("a", "b", "c", "d", "e", "f", "g"), account=Account(), java="java")
+    return Site(
+        config=config, secrets=Secrets(**{each.name: "x" for each in fields(Secrets)}), account=Account(), java="java"
+    )

@@ -253,6 +253,23 @@ async def test_errors_are_problem_documents(world: World) -> None:
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
 
 
+async def test_what_the_client_has_is_not_told_again_until_it_changes(world: World) -> None:
+    alice = await world.register()
+    conversation_id = await world.create_conversation(alice)
+    await world.send(conversation_id, *("x" * 100 for _ in range(20)))
+    async with world.delivery() as client:
+        of = f"/v1/conversations/{conversation_id}"
+        for path in ("/v1/conversations", of, f"{of}/messages", f"{of}/events"):
+            first = await client.get(alice, path, limit=50)
+            headers = {**alice.headers, "If-None-Match": first.headers["etag"]}
+            url = f"{client.delivery_url}{path}?limit=50"
+            again = await client.http.get(url, headers=headers)
+            assert (again.status_code, again.content) == (304, b"")
+            await world.send(conversation_id, "news")
+            assert (await client.http.get(url, headers=headers)).status_code == 200
+        assert first.headers["content-encoding"] == "gzip"
+
+
 # Live.
 
 
@@ -503,7 +520,9 @@ async def test_a_stream_ends_when_its_token_expires(world: World) -> None:
     alice = await world.register(lifetime_seconds=1.5)
     started = time.monotonic()
     async with world.delivery() as client, client.stream(alice) as events:
-        assert [event.event async for event in events] == ["ready"]
+        ready, goodbye = [event async for event in events]
+        assert (ready.event, goodbye.event) == ("ready", "goodbye")
+        assert json.loads(goodbye.data) == {"reason": "token_expired", "reconnect_in_ms": 0}
     assert 1.0 < time.monotonic() - started < 5
 
 
@@ -544,6 +563,9 @@ async def test_a_slow_client_is_cut_off_and_resumes_without_loss(world: World) -
         while chunk := await reader.read(65536):
             received += chunk
         writer.close()
+        if b"event: goodbye" in received:  # the last word does not always reach a client that reads too slowly
+            received, _, goodbye = received.partition(b"retry: ")
+            assert b'"slow_client"' in goodbye
         complete = received.split(b"\r\n\r\n", 1)[1].split(b"id: ")[1:]
         ids = [part.split(b"\n")[0] for part in complete if b"\n\n" in part]
         assert len(ids) < 441
@@ -617,7 +639,9 @@ async def test_sigterm_ends_streams_and_the_process_promptly(world: World) -> No
             assert seqs(await take(events, 2)) == [1, 2]
             started = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            assert [event async for event in events] == []
+            (goodbye,) = [event async for event in events]
+            assert json.loads(goodbye.data)["reason"] == "shutdown"
+            assert 200 <= json.loads(goodbye.data)["reconnect_in_ms"] <= 3000
         output, _ = await asyncio.to_thread(process.communicate, timeout=10)
         assert time.monotonic() - started < 2
         assert process.returncode in {0, -signal.SIGTERM}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import uvicorn
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from pydantic import SecretStr
@@ -24,6 +23,7 @@ from ingest_api.log_writer import APPEND, append_arguments, new_entry
 from ingest_api.telemetry import trace_context
 from schemas.tokens import ALGORITHM, AUDIENCE
 from stream_apps.delivery.__main__ import Server as DeliveryServer
+from stream_apps.delivery.__main__ import make_config
 from stream_apps.delivery.app import create_app
 from stream_apps.delivery.settings import Settings
 from stream_apps.log_reader import LogReader
@@ -33,6 +33,7 @@ from tests.chat_client import ChatClient, User
 from tests.integration.servers import READER, Server, login
 
 ISSUER = "http://chat.test"
+CURSOR_SECRET = SecretStr("a secret of the tests")
 
 
 @dataclass
@@ -228,6 +229,7 @@ class World:
         return {
             "CHAT4ALL_ISSUER": ISSUER,
             "CHAT4ALL_JWKS_FILE": str(self.jwks_file),
+            "CHAT4ALL_CURSOR_SECRET": CURSOR_SECRET.get_secret_value(),
             "CHAT4ALL_REDIS_PORT": str(self.redis_server.port),
             "CHAT4ALL_REDIS_PASSWORD": self.redis_server.password,
             "CHAT4ALL_DATABASE_PORT": str(self.postgres_server.port),
@@ -240,6 +242,7 @@ class World:
         own = Settings(
             issuer=ISSUER,
             jwks_file=self.jwks_file,
+            cursor_secret=CURSOR_SECRET,
             redis_port=self.redis_server.port,
             redis_password=SecretStr(self.redis_server.password),
             database_port=self.postgres_server.port,
@@ -247,7 +250,7 @@ class World:
             **settings,
         )
         app = create_app(own)
-        server = DeliveryServer(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5), app)
+        server = DeliveryServer(make_config(app, host="127.0.0.1", port=0), app)
         serving = asyncio.create_task(server.serve())
         while not server.started:
             assert not serving.done()

@@ -29,7 +29,7 @@ class Bases:
 
     def __init__(self, tables: Tables, *, lifetime_seconds: int) -> None:
         self._tables = tables
-        self._lifetime_seconds = lifetime_seconds
+        self.lifetime_seconds = lifetime_seconds
 
     async def store(self, user_id: str, base: Base, *, superseded: bytes = NO_BASE) -> None:
         """Stores a base (again, if need be), and lets a superseded one end sooner."""
@@ -37,7 +37,7 @@ class Bases:
 
         async def question(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as pipeline:
-                pipeline.set(base_key(base.base_id), packed, ex=self._lifetime_seconds)
+                pipeline.set(base_key(base.base_id), packed, ex=self.lifetime_seconds)
                 if superseded != NO_BASE:
                     pipeline.expire(base_key(superseded), SUPERSEDED_SECONDS)
                 await pipeline.execute()
@@ -51,7 +51,7 @@ class Bases:
             return None
 
         async def question(redis: Redis) -> bytes | None:
-            packed = await redis.getex(base_key(cursor.base_id), ex=self._lifetime_seconds)
+            packed = await redis.getex(base_key(cursor.base_id), ex=self.lifetime_seconds)
             return packed if isinstance(packed, bytes) else None
 
         packed = await self._tables.ask(question)

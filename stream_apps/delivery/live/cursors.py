@@ -4,24 +4,28 @@ A cursor stays small however many conversations a user has: it names a base (pos
 bases.py) and adds only the positions that have changed since. Conversations that the base does not hold are added with
 their ids, so a stream of a few conversations needs no base at all.
 
-    cursor = base64url(scope, base id (16 bytes), varint n, n * (conversation id (16), seq), rest: (index, seq)...)
+    cursor = base64url(scope, base id (16 bytes), varint n, n * (conversation id (16), seq), (index, seq)..., seal (12))
 
-where index is the conversation's place in the base, and numbers are varints.
+where index is the conversation's place in the base, and numbers are varints. The seal is a keyed hash of what precedes
+it and of the user: a cursor that this system did not give to this user says nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hashlib import blake2b
 from uuid import UUID
 
 from stream_apps.delivery.live.varints import MalformedVarint, decode_varint, encode_varint
 
 ID_LENGTH = 16
 NO_BASE = bytes(ID_LENGTH)
+SEAL_LENGTH = 12
 MAX_CHANGES = 16
 """With more changed positions than this a cursor should get a new base."""
 MAX_WITHOUT_BASE = 4
@@ -36,7 +40,25 @@ class Scope(IntEnum):
 
 
 class MalformedCursor(ValueError):
-    """This is not a cursor that a stream gave, or the positions behind it are gone."""
+    """This is not a cursor that a stream gave this user, or the positions behind it are gone."""
+
+
+class Sealer:
+    """Makes and checks the seals of one user's cursors. `secret` is what all processes of this system share."""
+
+    def __init__(self, secret: str, user_id: str) -> None:
+        key = blake2b(secret.encode()).digest()
+        self._started = blake2b(UUID(user_id).bytes, key=key, digest_size=SEAL_LENGTH, person=b"chat4all cursor")
+
+    def seal(self, data: bytes) -> bytes:
+        """The keyed hash (BLAKE2b, RFC 7693) of user and data."""
+        started = self._started.copy()
+        started.update(data)
+        return started.digest()
+
+    def is_sealed(self, data: bytes, seal: bytes) -> bool:
+        """Whether this seal is of this data."""
+        return hmac.compare_digest(self.seal(data), seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +80,13 @@ class Cursor:
     changed: dict[int, int] = field(default_factory=dict)
 
 
-def decode_cursor(text: str) -> Cursor:
+def decode_cursor(text: str, sealer: Sealer) -> Cursor:
     """The cursor in an event's id. Raises MalformedCursor."""
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data, seal = sealed[:-SEAL_LENGTH], sealed[-SEAL_LENGTH:]
+        if not sealer.is_sealed(data, seal):
+            raise MalformedCursor("it was not given to this user by this system")
         scope = Scope(data[0])
         base_id = data[1 : 1 + ID_LENGTH]
         count, offset = decode_varint(data, 1 + ID_LENGTH)
@@ -73,6 +98,8 @@ def decode_cursor(text: str) -> Cursor:
         while offset < len(data):
             index, offset = decode_varint(data, offset)
             changed[index], offset = decode_varint(data, offset)
+    except MalformedCursor:
+        raise
     except (binascii.Error, ValueError, IndexError, MalformedVarint) as error:
         raise MalformedCursor(f"{type(error).__name__}: {error}") from error
     return Cursor(scope, base_id, added, changed)
@@ -119,8 +146,9 @@ class CursorWriter:
     the positions of now, and `adopt_base` is called when they are stored; what moved meanwhile is not forgotten.
     """
 
-    def __init__(self, scope: Scope, positions: Mapping[str, int], *, base: Base | None = None) -> None:
+    def __init__(self, scope: Scope, positions: Mapping[str, int], *, sealer: Sealer, base: Base | None = None) -> None:
         self._scope = scope
+        self._sealer = sealer
         self._positions = dict(positions)
         self._moved: set[str] | None = None
         self._set_base(base)
@@ -146,18 +174,17 @@ class CursorWriter:
         """Conversation id -> the seq up to which the client has been told."""
         return self._positions
 
-    def move(self, conversation_id: str, seq: int) -> bytes:
-        """The cursor after the client has been told of the conversation up to this seq."""
+    def move(self, conversation_id: str, seq: int) -> None:
+        """The client is told of the conversation up to this seq."""
         self._positions[conversation_id] = seq
         if self._moved is not None:
             self._moved.add(conversation_id)
         self._note(conversation_id, seq)
-        return self.current()
 
     def current(self) -> bytes:
         """The cursor as it is now."""
         data = b"".join((self._prefix, encode_varint(len(self._added)), *self._added.values(), *self._changed.values()))
-        return base64.urlsafe_b64encode(data).rstrip(b"=")
+        return base64.urlsafe_b64encode(data + self._sealer.seal(data)).rstrip(b"=")
 
     def propose_base(self) -> Mapping[str, int]:
         """The positions of now, to be stored as a base. What moves from here on is remembered until it is adopted."""
@@ -183,4 +210,8 @@ class CursorWriter:
         if index is not None:
             self._changed[conversation_id] = index + encode_varint(seq)
         else:
-            self._added[conversation_id] = UUID(conversation_id).bytes + encode_varint(seq)
+            self._added[conversation_id] = _id_bytes(conversation_id) + encode_varint(seq)
+
+
+def _id_bytes(conversation_id: str) -> bytes:
+    return bytes.fromhex(conversation_id.replace("-", ""))  # a tenth of what UUID(...).bytes costs

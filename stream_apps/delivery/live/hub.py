@@ -1,5 +1,5 @@
 """The hub: one Pub/Sub subscription per watched channel, whatever the number of watchers, and one reconnection for
-all of them."""
+all of them. While Redis is away it looks how far the watched conversations are in Postgres, by one query per second."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Protocol
 from schemas.events import ParticipantLeft, parse_event
 from schemas.redis_keys import NO_SEQ, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
+from stream_apps.delivery.live.encoding import LiveEvent
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
-from stream_apps.delivery.sse import encode_ephemeral, encode_event
 from stream_apps.delivery.telemetry import StreamMetrics
+from stream_apps.log_reader import LogReader, LogUnavailable
 
 logger = logging.getLogger(__name__)
 
 PING_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
 
@@ -27,18 +29,20 @@ LONGEST_DELAY_SECONDS = 1.0
 class Watcher(Protocol):
     """Who is told of what happens on channels. The calls must neither block nor raise."""
 
-    def on_event(self, conversation_id: str, seq: int, event: bytes, leaver: str | None) -> None:
-        """A conversation's event happened. `event` is encoded for Server-Sent Events up to its id; `leaver` is the
-        user who left, if that is what happened."""
+    def on_event(self, conversation_id: str, event: LiveEvent) -> None:
+        """A conversation's event happened."""
 
-    def on_ephemeral(self, conversation_id: str, event: bytes) -> None:
-        """Something happened in a conversation that has no seq. `event` is encoded whole."""
+    def on_ephemeral(self, conversation_id: str, event: LiveEvent) -> None:
+        """Something happened in a conversation that has no seq."""
 
     def on_joined(self, conversation_id: str, seq: int) -> None:
         """The user whom the watcher watches has joined a conversation."""
 
     def on_left(self, conversation_id: str, seq: int) -> None:
         """The user whom the watcher watches has left a conversation."""
+
+    def on_progress(self, conversation_id: str, seq: int) -> None:
+        """A conversation is known to have come as far as this, by other means than its events."""
 
     def on_restored(self) -> None:
         """Anything may have been missed until now; from now on nothing is."""
@@ -75,28 +79,37 @@ class Hub:
     every watcher told."""
 
     def __init__(
-        self, address: RedisAddress, *, timeout_seconds: float, breaker: Breaker, metrics: StreamMetrics
+        self,
+        address: RedisAddress,
+        log: LogReader,
+        *,
+        timeout_seconds: float,
+        breaker: Breaker,
+        metrics: StreamMetrics,
     ) -> None:
         self._address = address
+        self._log = log
         self._breaker = breaker
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
         self._channels: dict[bytes, _Channel] = {}
         self._watched: dict[Watcher, set[bytes]] = {}
         self._subscriber: Subscriber | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         metrics.watched_channels.set_function(lambda: len(self._channels))
 
     def start(self) -> None:
         """Begins to connect."""
-        self._task = asyncio.create_task(self._run(), name="hub")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="hub"),
+            asyncio.create_task(self._look_out(), name="hub's lookout"),
+        ]
 
     async def close(self) -> None:
         """Ends the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def watch_user(self, watcher: Watcher, user_id: str) -> None:
         """Tells the watcher of every conversation that the user joins or leaves, from when this returns; or, if Redis
@@ -173,14 +186,14 @@ class Hub:
             return
         self._metrics.frames_total.inc()
         if frame.seq == NO_SEQ:
-            ephemeral = encode_ephemeral(frame.event_type, frame.payload)
+            ephemeral = LiveEvent(frame.event_type, frame.payload, NO_SEQ, subject=frame.event_id)
             for watcher in channel.watchers:
                 watcher.on_ephemeral(channel.conversation_id, ephemeral)
             return
-        event = encode_event(frame.event_type, frame.payload)
         leaver = find_leaver(frame.event_type, frame.payload)
+        event = LiveEvent(frame.event_type, frame.payload, frame.seq, subject=leaver)
         for watcher in channel.watchers:
-            watcher.on_event(channel.conversation_id, frame.seq, event, leaver)
+            watcher.on_event(channel.conversation_id, event)
 
     async def _run(self) -> None:
         delay = FIRST_DELAY_SECONDS
@@ -233,3 +246,19 @@ class Hub:
                 await subscriber.fence(timeout_seconds=PING_SECONDS)
             except (SubscriberLost, TimeoutError):
                 return
+
+    async def _look_out(self) -> None:
+        """Watches in Redis' place while that is away: later than it, but nobody is left in the dark."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._subscriber is not None:
+                continue
+            watched = [each.conversation_id for each in self._channels.values() if each.conversation_id is not None]
+            try:
+                last_seqs = await self._log.read_last_seqs(watched) if watched else {}
+            except LogUnavailable:
+                continue
+            for conversation_id, seq in last_seqs.items():
+                channel = self._channels.get(live_channel(conversation_id).encode())
+                for watcher in channel.watchers if channel is not None else ():
+                    watcher.on_progress(conversation_id, seq)

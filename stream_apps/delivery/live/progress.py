@@ -77,23 +77,25 @@ class Progress:
         self._ends[conversation_id] = self._told[conversation_id]
         self._behind.pop(conversation_id, None)
 
-    def take_live(self, conversation_id: str, seq: int) -> bytes | None:
-        """The cursor to send with a live event, or None if it is not to be sent (now)."""
+    def take_live(self, conversation_id: str, seq: int) -> bool:
+        """Whether a live event is to be told now: it is the next one. Otherwise what it says of the seq is kept."""
         told = self._told.get(conversation_id)
         if told is None or seq <= told or conversation_id not in self._joined:
-            return None
+            return False
         if seq == told + 1 and conversation_id not in self._behind and seq <= self._ends.get(conversation_id, seq):
-            return self.cursors.move(conversation_id, seq)
+            self.cursors.move(conversation_id, seq)
+            return True
         self.learn(conversation_id, seq)
-        return None
+        return False
 
-    def take_read(self, conversation_id: str, seq: int) -> bytes | None:
-        """The cursor to send with an event that was read, or None if it is not the next one."""
+    def take_read(self, conversation_id: str, seq: int) -> bool:
+        """Whether an event that was read is to be told: it is the next one."""
         if seq != self._told[conversation_id] + 1 or seq > self._ends.get(conversation_id, seq):
-            return None
+            return False
         if seq >= self._behind.get(conversation_id, seq):
             self._behind.pop(conversation_id, None)
-        return self.cursors.move(conversation_id, seq)
+        self.cursors.move(conversation_id, seq)
+        return True
 
     def learn(self, conversation_id: str, seq: int) -> None:
         """The conversation is known to have come as far as this seq."""
@@ -101,6 +103,7 @@ class Progress:
         if seq > self._told[conversation_id]:
             self._behind[conversation_id] = max(seq, self._behind.get(conversation_id, 0))
 
-    def skip(self, conversation_id: str) -> bytes:
-        """Gives up what a conversation lacks. The cursor to send with the gap."""
-        return self.cursors.move(conversation_id, self._behind.pop(conversation_id))
+    def skip(self, conversation_id: str) -> None:
+        """Gives up what a conversation lacks, if anything."""
+        if conversation_id in self._behind:
+            self.cursors.move(conversation_id, self._behind.pop(conversation_id))

@@ -1,4 +1,4 @@
-"""A session: one client's live stream. A bounded queue between the hub, which never waits, and the client."""
+"""A session: what one live client follows. It decides what the client is told, and looks for what is missing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from schemas.tokens import Principal
 from stream_apps.delivery.live.bases import Bases, new_base
-from stream_apps.delivery.live.cursors import NO_BASE, Base, CursorWriter, Scope
+from stream_apps.delivery.live.client import End, LiveClient
+from stream_apps.delivery.live.cursors import NO_BASE, Base, CursorWriter, Scope, Sealer
+from stream_apps.delivery.live.encoding import LiveEvent, Subscription
 from stream_apps.delivery.live.hub import Hub, find_leaver
 from stream_apps.delivery.live.progress import Progress
 from stream_apps.delivery.reads import Reads
-from stream_apps.delivery.sse import COMMENT, PREAMBLE, encode_event, encode_gap, encode_ready, finish
 from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogUnavailable, Membership
@@ -32,54 +32,70 @@ class SessionParts:
     reads: Reads
     bases: Bases
     metrics: StreamMetrics
-    queue_events: int
-    comment_seconds: float
+    cursor_secret: str
     proof_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a session begins: conversation -> the seq up to which the client was told, and the user's stays in them.
+    `is_lost` says that the client gave a cursor which says nothing any more. A base that is not stored yet is what
+    `store_base` stores."""
+
+    positions: dict[str, int]
+    memberships: dict[str, Membership]
+    base: Base | None = None
+    is_resumed: bool = False
+    is_lost: bool = False
+
+
 class Session:
-    """The hub calls `on_…`, a timer `tick`; the HTTP side takes `next_chunk` until it is None.
+    """The hub calls `on_…`, a timer `tick`; what is to be told is pushed to the client.
 
     What needs I/O (filling holes, joining, storing cursors) is done by one task, the keeper, which exists only while
-    there is something to do.
+    there is something to do. `has_cursors` says whether the client is told cursors; one that follows one conversation
+    over a WebSocket is not: the events' seq is enough.
     """
 
-    def __init__(self, principal: Principal, parts: SessionParts, *, conversation_id: str | None = None) -> None:
-        self._principal = principal
-        self._scope = Scope.EVERY_CONVERSATION if conversation_id is None else Scope.ONE_CONVERSATION
-        self._only = conversation_id
+    def __init__(
+        self, client: LiveClient, subscription: Subscription, parts: SessionParts, *, has_cursors: bool = True
+    ) -> None:
+        only = subscription.conversation_id
+        self._client = client
+        self._subscription = subscription
+        self._scope = Scope.EVERY_CONVERSATION if only is None else Scope.ONE_CONVERSATION
         self._parts = parts
+        self._has_cursors = has_cursors
+        self._sealer = Sealer(parts.cursor_secret, client.user_id)
         self._loop = asyncio.get_running_loop()
-        self._progress = Progress(CursorWriter(self._scope, {}))
+        self._progress = Progress(CursorWriter(self._scope, {}, sealer=self._sealer))
         self._early: dict[str, int] = {}
-        self._page_entries = min(MAX_PAGE_ENTRIES, parts.queue_events // 4)
         self._is_begun = False
-        self._queue: list[bytes] = []
-        self._wanted: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._last_sent_at = self._loop.time()
+        self._is_closed = False
         self._keeper: asyncio.Task[None] | None = None
         self._must_check = False
         self._unsettled: set[str] = set()
         self._unstored: Base | None = None
         self._superseded = NO_BASE
+        self._stored_at = self._loop.time()
         self._failing_since: float | None = None
-        self.ended: asyncio.Future[str] = self._loop.create_future()
 
-    def begin(
-        self,
-        positions: dict[str, int],
-        memberships: dict[str, Membership],
-        *,
-        base: Base | None,
-        is_resumed: bool,
-        is_lost: bool,
-    ) -> None:
-        """Follows conversations from positions. `is_lost` says that the client gave a cursor which says nothing any
-        more. A base that is not stored yet is what `store_base` stores."""
-        cursors = CursorWriter(self._scope, positions, base=base)
+    @property
+    def sealer(self) -> Sealer:
+        """What the client's cursors are sealed with."""
+        return self._sealer
+
+    @property
+    def subscription(self) -> Subscription:
+        """What the client asked for."""
+        return self._subscription
+
+    def begin(self, beginning: Beginning) -> None:
+        """Follows conversations from positions."""
+        base = beginning.base
+        cursors = CursorWriter(self._scope, beginning.positions, sealer=self._sealer, base=base)
         self._progress = Progress(cursors)
-        for conversation_id, membership in memberships.items():
+        for conversation_id, membership in beginning.memberships.items():
             self._progress.begin(conversation_id, joined_seq=membership.joined_seq)
             if membership.left_seq is not None:
                 self._progress.end(conversation_id, membership.left_seq)
@@ -87,13 +103,14 @@ class Session:
             self._progress.learn(conversation_id, seq)
         self._early.clear()
         self._is_begun = True
-        self._queue.append(PREAMBLE)
-        if is_lost:
+        if beginning.is_lost:
             self._parts.metrics.gaps_total.labels("unknown_cursor").inc()
-            self._push(finish(encode_gap(None, None, "unknown_cursor"), cursors.current()))
-        if base is not None and not is_resumed:
+            self._push(self._client.encoding.gap(None, None, None, "unknown_cursor"))
+        if base is not None and not beginning.is_resumed:
             self._unstored = base
-        self._push(finish(encode_ready(is_resumed=is_resumed), cursors.current()))
+        after_seq = None if self._has_cursors else next(iter(beginning.positions.values()))
+        ready = self._client.encoding.ready(self._subscription, after_seq=after_seq, is_resumed=beginning.is_resumed)
+        self._push(ready)
 
     async def store_base(self) -> None:
         """Stores the base to which the first cursors refer. If Redis is away it is stored later; a client that comes
@@ -104,27 +121,42 @@ class Session:
             logger.warning("The cursors of a stream cannot be stored now; it can be resumed later only")
         self._call_keeper()
 
+    def tick(self) -> None:
+        """Time has passed: the positions behind the cursors are kept for as long as the stream lasts."""
+        if self._loop.time() - self._stored_at > self._parts.bases.lifetime_seconds / 2:
+            self._stored_at = self._loop.time()
+            self._unstored = self._progress.cursors.base
+            self._call_keeper()
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self._is_closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+
     # What the hub tells.
 
-    def on_event(self, conversation_id: str, seq: int, event: bytes, leaver: str | None) -> None:
+    def on_event(self, conversation_id: str, event: LiveEvent) -> None:
         """See Watcher."""
         if not self._is_begun:
             # The positions are being read: this event may be younger than they.
-            self._early[conversation_id] = seq
+            self._early[conversation_id] = event.seq
             return
-        cursor = self._progress.take_live(conversation_id, seq)
-        if cursor is not None:
-            self._push(finish(event, cursor))
-            if leaver == self._principal.user_id:
-                self._end_conversation(conversation_id, seq)
+        if self._progress.take_live(conversation_id, event.seq):
+            self._push(event.encoded(self._client.encoding))
+            if event.subject == self._client.user_id:
+                self._end_conversation(conversation_id, event.seq)
         if self._progress.behind or self._progress.cursors.needs_base:
             self._call_keeper()
 
-    def on_ephemeral(self, conversation_id: str, event: bytes) -> None:
-        """See Watcher. It is left out while the client is behind, or slow: nothing depends on it."""
-        is_welcome = self._is_begun and len(self._queue) < self._parts.queue_events // 2
+    def on_ephemeral(self, conversation_id: str, event: LiveEvent) -> None:
+        """See Watcher. It is left out while the client is behind, or slow: nothing depends on it. What the user does
+        itself (the subject of a receipt is none) it need not be told."""
+        if event.subject == self._client.user_id:
+            return
+        is_welcome = self._is_begun and not self._is_closed and not self._client.is_slow
         if is_welcome and self._progress.is_live(conversation_id):
-            self._push(event)
+            self._client.push(event.encoded(self._client.encoding))
 
     def on_joined(self, conversation_id: str, seq: int) -> None:
         """See Watcher."""
@@ -139,47 +171,20 @@ class Session:
             self._progress.learn(conversation_id, seq)
         self.on_joined(conversation_id, seq)
 
+    def on_progress(self, conversation_id: str, seq: int) -> None:
+        """See Watcher."""
+        if self._is_begun and self._progress.is_following(conversation_id):
+            self._progress.learn(conversation_id, seq)
+            if self._progress.behind:
+                self._call_keeper()
+
     def on_restored(self) -> None:
         """See Watcher."""
         self._must_check = True
         self._call_keeper()
 
-    # What the HTTP side takes.
-
-    async def next_chunk(self) -> bytes | None:
-        """Everything that waits for the client, as soon as there is something; None when the stream is over."""
-        while not self._queue:
-            if self.ended.done():
-                return None
-            self._wanted = self._loop.create_future()
-            await self._wanted
-        self._parts.metrics.sent_total.inc(len(self._queue))
-        chunk = b"".join(self._queue)
-        self._queue.clear()
-        self._last_sent_at = self._loop.time()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        return chunk
-
-    def tick(self, *, now: float) -> None:
-        """Time has passed. `now` is in seconds since the epoch."""
-        if self._principal.expires_at <= now:
-            self.end("token_expired")
-        elif not self._queue and self._loop.time() - self._last_sent_at >= self._parts.comment_seconds:
-            self._push(COMMENT)
-
-    def end(self, reason: str) -> None:
-        """Ends the stream after what waits for the client. What it has not seen it gets when it resumes."""
-        if self.ended.done():
-            return
-        self.ended.set_result(reason)
-        self._parts.metrics.ended_total.labels(reason).inc()
-        if self._keeper is not None:
-            self._keeper.cancel()
-        self._wake()
-
     def _is_of_this_stream(self, conversation_id: str) -> bool:
-        return self._scope is Scope.EVERY_CONVERSATION or conversation_id == self._only
+        return self._scope is Scope.EVERY_CONVERSATION or conversation_id == self._subscription.conversation_id
 
     def _end_conversation(self, conversation_id: str, seq: int) -> None:
         """The client has been told that the user left. It may have come back by now: the keeper looks."""
@@ -187,25 +192,17 @@ class Session:
         self._unsettled.add(conversation_id)
         self._call_keeper()
 
-    def _push(self, data: bytes) -> None:
-        if self.ended.done():
-            return
-        if len(self._queue) >= self._parts.queue_events:
-            self._queue.clear()
-            self.end("slow_client")
-            return
-        self._queue.append(data)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+    def _push(self, encoded: bytes) -> None:
+        """Tells the client something that was encoded up to its cursor."""
+        if not self._is_closed:
+            cursor = self._progress.cursors.current() if self._has_cursors else b""
+            self._client.push(self._client.encoding.finish(encoded, cursor))
 
     # What the keeper does.
 
     def _call_keeper(self) -> None:
         is_free = self._keeper is None or self._keeper.done()
-        if is_free and self._is_begun and not self.ended.done():
+        if is_free and self._is_begun and not self._is_closed and not self._client.ended.done():
             self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
@@ -222,7 +219,7 @@ class Session:
                     delay = min(delay * 2, LONGEST_DELAY_SECONDS)
         except Exception:
             logger.exception("A stream cannot go on; its client resumes")
-            self.end("error")
+            self._client.end(End.ERROR)
 
     async def _keep_once(self) -> bool:
         """Does the most urgent thing. False when there was nothing to do."""
@@ -242,7 +239,7 @@ class Session:
 
     async def _check_everything(self) -> None:
         """After Redis was away: who came and went, and how far is everything?"""
-        reads, progress, user_id = self._parts.reads, self._progress, self._principal.user_id
+        reads, progress, user_id = self._parts.reads, self._progress, self._client.user_id
         self._must_check = False
         try:
             conversation_ids = dict.fromkeys(progress.cursors.positions)
@@ -258,7 +255,7 @@ class Session:
 
     async def _settle(self, conversation_id: str) -> None:
         """Is the user in this conversation (again, or no more)?"""
-        memberships = await self._parts.reads.read_memberships(self._principal.user_id, [conversation_id])
+        memberships = await self._parts.reads.read_memberships(self._client.user_id, [conversation_id])
         self._unsettled.discard(conversation_id)
         if conversation_id in memberships:
             await self._take_membership(conversation_id, memberships[conversation_id])
@@ -293,7 +290,7 @@ class Session:
                 entries = await self._parts.reads.read_after(
                     conversation_id,
                     after_seq=after_seq,
-                    limit=self._page_entries,
+                    limit=MAX_PAGE_ENTRIES,
                     head_seq=after_seq if target is None else target,
                 )
             except LogUnavailable:
@@ -302,20 +299,20 @@ class Session:
                 await self._tell_gap(conversation_id, "unavailable")
                 return
             for entry in entries:
-                cursor = progress.take_read(conversation_id, entry.seq)
-                if cursor is not None:
+                # What comes live meanwhile waits in the log: the conversation is behind.
+                await self._client.wait_for_room()
+                if progress.take_read(conversation_id, entry.seq):
                     self._parts.metrics.caught_up_total.inc()
-                    self._push(finish(encode_event(entry.event_type, entry.payload), cursor))
-                    if find_leaver(entry.event_type, entry.payload) == self._principal.user_id:
+                    self._push(self._client.encoding.event(entry.event_type, entry.payload))
+                    if find_leaver(entry.event_type, entry.payload) == self._client.user_id:
                         self._end_conversation(conversation_id, entry.seq)
             if target is not None and progress.told_seq(conversation_id) == after_seq:
                 await self._tell_gap(conversation_id, "missing")
             if progress.is_over(conversation_id):
                 self._unsettled.add(conversation_id)
                 return
-            if len(entries) < self._page_entries and conversation_id not in progress.behind:
+            if len(entries) < MAX_PAGE_ENTRIES and conversation_id not in progress.behind:
                 return
-            await self._wait_for_room()
 
     def _is_patient(self) -> bool:
         return self._failing_since is None or self._loop.time() - self._failing_since < self._parts.proof_seconds
@@ -323,7 +320,7 @@ class Session:
     async def _tell_gap(self, conversation_id: str, reason: str) -> None:
         """Gives up what the conversation lacks. The user may have left in there, and must not see what came after."""
         progress = self._progress
-        memberships = await self._parts.reads.read_memberships(self._principal.user_id, [conversation_id])
+        memberships = await self._parts.reads.read_memberships(self._client.user_id, [conversation_id])
         membership = memberships.get(conversation_id)
         if membership is None or membership.joined_seq > progress.joined_seq(conversation_id):
             progress.stop(conversation_id)
@@ -332,25 +329,22 @@ class Session:
             progress.end(conversation_id, membership.left_seq)
             self._unsettled.add(conversation_id)
         after_seq = progress.told_seq(conversation_id)
-        cursor = progress.skip(conversation_id) if conversation_id in progress.behind else progress.cursors.current()
+        progress.skip(conversation_id)
         self._parts.metrics.gaps_total.labels(reason).inc()
-        self._push(finish(encode_gap(conversation_id, after_seq, reason), cursor))
-
-    async def _wait_for_room(self) -> None:
-        while len(self._queue) > self._parts.queue_events // 2:
-            self._room = self._loop.create_future()
-            await self._room
+        next_seq = progress.told_seq(conversation_id)
+        self._push(self._client.encoding.gap(conversation_id, after_seq, next_seq, reason))
 
     async def _store_unstored(self) -> None:
         if self._unstored is not None:
-            await self._parts.bases.store(self._principal.user_id, self._unstored)
+            await self._parts.bases.store(self._client.user_id, self._unstored)
             self._unstored = None
+            self._stored_at = self._loop.time()
 
     async def _renew_base(self) -> None:
         """Lets cursors refer to a base of now. The one before the last is let go: the client may still hold an id
         that refers to the last."""
         cursors = self._progress.cursors
         base = new_base(cursors.propose_base())
-        await self._parts.bases.store(self._principal.user_id, base, superseded=self._superseded)
+        await self._parts.bases.store(self._client.user_id, base, superseded=self._superseded)
         self._superseded = NO_BASE if cursors.base is None else cursors.base.base_id
         cursors.adopt_base(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from infra.local.config import StackConfig
@@ -66,9 +67,7 @@ def test_a_user_is_named_only_for_root() -> None:
 
 
 def test_no_password_is_an_argument_of_a_program() -> None:
-    passwords = Secrets(
-        "owner-pw", "api-pw", "cdc-pw", "reader-pw", "monitor-pw", "recovery-pw", "redis-pw", "limiter-pw"
-    )
+    passwords = Secrets(**{field.name: f"{field.name}-pw" for field in fields(Secrets)})
     config = StackConfig(root=Path.cwd(), state_dir=STATE, artifacts_dir=ROOT)
     site = Site(config=config, secrets=passwords, account=Account(), java="/usr/bin/java")
 
@@ -78,9 +77,7 @@ def test_no_password_is_an_argument_of_a_program() -> None:
 
 
 def test_each_program_logs_in_as_its_own_role() -> None:
-    passwords = Secrets(
-        "owner-pw", "api-pw", "cdc-pw", "reader-pw", "monitor-pw", "recovery-pw", "redis-pw", "limiter-pw"
-    )
+    passwords = Secrets(**{field.name: f"{field.name}-pw" for field in fields(Secrets)})
     config = StackConfig(root=Path.cwd(), state_dir=STATE, artifacts_dir=ROOT)
     site = Site(config=config, secrets=passwords, account=Account(), java="/usr/bin/java")
     given = {program.name: " ".join(program.environment(site).values()) for program in PROGRAMS}
@@ -92,11 +89,11 @@ def test_each_program_logs_in_as_its_own_role() -> None:
 
     assert found == {
         "postgres": set(),
-        "supervise": {"monitor"},
+        "supervise": {"database_monitor"},
         "redis": set(),
         "kafka": set(),
-        "connect": {"cdc"},
-        "ingest-api": {"api", "limiter"},
-        "timeline": {"reader", "redis"},
-        "delivery": {"reader", "redis"},
+        "connect": {"database_cdc"},
+        "ingest-api": {"database_api", "redis_limiter"},
+        "timeline": {"database_reader", "redis"},
+        "delivery": {"database_reader", "redis", "cursor_secret"},
     }

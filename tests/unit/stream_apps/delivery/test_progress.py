@@ -7,43 +7,43 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_apps.delivery.live.cursors import CursorWriter, Scope
+from stream_apps.delivery.live.cursors import CursorWriter, Scope, Sealer
 from stream_apps.delivery.live.progress import Progress
 
 ID = str(uuid.uuid4())
 
 
 def following(after_seq: int = 0) -> Progress:
-    progress = Progress(CursorWriter(Scope.EVERY_CONVERSATION, {ID: after_seq}))
+    progress = Progress(CursorWriter(Scope.EVERY_CONVERSATION, {ID: after_seq}, sealer=Sealer("secret", ID)))
     progress.begin(ID, joined_seq=1)
     return progress
 
 
 def test_the_next_event_is_told_and_a_duplicate_is_not() -> None:
     progress = following(4)
-    assert progress.take_live(ID, 4) is None
-    assert progress.take_live(ID, 5) is not None
-    assert progress.take_live(ID, 5) is None
+    assert not progress.take_live(ID, 4)
+    assert progress.take_live(ID, 5)
+    assert not progress.take_live(ID, 5)
     assert progress.told_seq(ID) == 5
     assert not progress.behind
 
 
 def test_an_event_too_far_waits_until_the_hole_is_read() -> None:
     progress = following(4)
-    assert progress.take_live(ID, 7) is None
-    assert progress.take_live(ID, 5) is None, "what is live is left out while something is missing"
+    assert not progress.take_live(ID, 7)
+    assert not progress.take_live(ID, 5), "what is live is left out while something is missing"
     assert dict(progress.behind) == {ID: 7}
-    assert [progress.take_read(ID, seq) is not None for seq in (5, 6, 7)] == [True, True, True]
+    assert [progress.take_read(ID, seq) for seq in (5, 6, 7)] == [True, True, True]
     assert not progress.behind
-    assert progress.take_live(ID, 8) is not None
+    assert progress.take_live(ID, 8)
 
 
 def test_reading_may_go_further_than_what_was_known() -> None:
     progress = following(0)
     progress.learn(ID, 2)
-    assert [progress.take_read(ID, seq) is not None for seq in (1, 2, 3)] == [True, True, True]
-    assert progress.take_live(ID, 3) is None
-    assert progress.take_live(ID, 4) is not None
+    assert [progress.take_read(ID, seq) for seq in (1, 2, 3)] == [True, True, True]
+    assert not progress.take_live(ID, 3)
+    assert progress.take_live(ID, 4)
 
 
 def test_what_is_given_up_is_behind_no_more() -> None:
@@ -52,29 +52,29 @@ def test_what_is_given_up_is_behind_no_more() -> None:
     progress.skip(ID)
     assert not progress.behind
     assert progress.told_seq(ID) == 9
-    assert progress.take_live(ID, 10) is not None
+    assert progress.take_live(ID, 10)
 
 
 def test_a_conversation_that_is_not_followed_is_passed_over() -> None:
     progress = following()
     other = str(uuid.uuid4())
-    assert progress.take_live(other, 1) is None
+    assert not progress.take_live(other, 1)
     assert not progress.is_following(other)
     progress.follow(other, joined_seq=3)
-    assert progress.take_live(other, 3) is not None
+    assert progress.take_live(other, 3)
 
 
 def test_nothing_is_told_beyond_the_seq_at_which_the_user_left() -> None:
     progress = following(4)
     progress.end(ID, 6)
-    assert progress.take_live(ID, 5) is not None
-    assert progress.take_live(ID, 9) is None, "there is a hole"
+    assert progress.take_live(ID, 5)
+    assert not progress.take_live(ID, 9), "there is a hole"
     assert dict(progress.behind) == {ID: 6}
-    assert [progress.take_read(ID, seq) is not None for seq in (6, 7)] == [True, False]
+    assert [progress.take_read(ID, seq) for seq in (6, 7)] == [True, False]
     assert progress.is_over(ID)
     assert not progress.is_following(ID)
     assert not progress.behind
-    assert progress.take_live(ID, 7) is None
+    assert not progress.take_live(ID, 7)
     assert not progress.behind
 
 
@@ -82,9 +82,9 @@ def test_who_comes_back_is_told_from_there_on() -> None:
     progress = following(4)
     progress.end(ID, 4)
     progress.follow(ID, joined_seq=9)
-    assert progress.take_live(ID, 9) is not None
+    assert progress.take_live(ID, 9)
     progress.end(ID, 4)
-    assert progress.take_live(ID, 10) is not None, "that was an earlier stay"
+    assert progress.take_live(ID, 10), "that was an earlier stay"
 
 
 def test_what_is_known_beyond_the_end_is_no_hole() -> None:

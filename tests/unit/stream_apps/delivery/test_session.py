@@ -11,14 +11,17 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from schemas.tokens import Principal
-from stream_apps.delivery.live.session import Session, SessionParts
-from stream_apps.delivery.sse import encode_ephemeral, encode_event
+from stream_apps.delivery.live.client import ClientLimits, End, LiveClient
+from stream_apps.delivery.live.encoding import LiveEvent, Subscription
+from stream_apps.delivery.live.session import Beginning, Session, SessionParts
+from stream_apps.delivery.sse import SSE
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogEntry, LogUnavailable, Membership
 
 ID = str(uuid.uuid4())
 USER = str(uuid.uuid4())
 QUEUE_EVENTS = 40
+LIMITS = ClientLimits(queue_events=QUEUE_EVENTS, queue_bytes=1_000_000, heartbeat_seconds=15)
 
 
 @dataclass
@@ -59,41 +62,52 @@ class StillHub:
         return conversation_id in self.watched
 
 
-def make_session(log: Log, *, lifetime_seconds: float = 60, proof_seconds: float = 0) -> Session:
+@dataclass
+class Told:
+    """A session, and the client that it tells."""
+
+    session: Session
+    client: LiveClient
+
+    def happen(self, *seqs: int) -> None:
+        for seq in seqs:
+            self.session.on_event(ID, LiveEvent("MessageSent", b"%d" % seq, seq))
+
+    def receipt(self) -> None:
+        self.session.on_ephemeral(ID, LiveEvent("ReceiptAdvanced", b"{}", 0))
+
+    async def take(self, count: int) -> list[str]:
+        """The data of the stream's events after `ready`: the seqs of messages."""
+        told: list[str] = []
+        async with asyncio.timeout(5):
+            while len(told) < count:
+                chunk = await self.client.next_chunk()
+                assert chunk is not None
+                lines = chunk.decode().split("\n")
+                told += [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+                told = [data for data in told if "resumed" not in data]
+        return told
+
+
+async def begin(
+    log: Log, *, at: int, head: int | None = None, early: tuple[int, ...] = (), limits: ClientLimits = LIMITS
+) -> Told:
+    metrics = StreamMetrics(CollectorRegistry())
     parts = SessionParts(
         hub=cast(Any, StillHub()),
         reads=cast(Any, log),
         bases=cast(Any, None),
-        metrics=StreamMetrics(CollectorRegistry()),
-        queue_events=QUEUE_EVENTS,
-        comment_seconds=15,
-        proof_seconds=proof_seconds,
+        metrics=metrics,
+        cursor_secret="secret",
+        proof_seconds=0,
     )
-    principal = Principal(USER, "c", frozenset(), expires_at=time.time() + lifetime_seconds)
-    return Session(principal, parts, conversation_id=ID)
-
-
-async def begin(session: Session, *, at: int, head: int | None = None) -> None:
+    principal = Principal(USER, "c", frozenset(), expires_at=time.time() + 60)
+    client = LiveClient(principal, SSE, limits, metrics)
+    told = Told(Session(client, Subscription(ID), parts), client)
+    told.happen(*early)
     membership = Membership(1, None, at if head is None else head)
-    session.begin({ID: at}, {ID: membership}, base=None, is_resumed=False, is_lost=False)
-    await session.store_base()
-
-
-def happen(session: Session, *seqs: int) -> None:
-    for seq in seqs:
-        session.on_event(ID, seq, encode_event("MessageSent", b"%d" % seq), None)
-
-
-async def take(session: Session, count: int) -> list[str]:
-    """The data of the stream's events after `ready`: the seqs of messages."""
-    told: list[str] = []
-    async with asyncio.timeout(5):
-        while len(told) < count:
-            chunk = await session.next_chunk()
-            assert chunk is not None
-            lines = chunk.decode().split("\n")
-            told += [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-            told = [data for data in told if "resumed" not in data]
+    told.session.begin(Beginning({ID: at}, {ID: membership}))
+    await told.session.store_base()
     return told
 
 
@@ -104,132 +118,120 @@ def answering(*seqs: int) -> Log:
 
 
 async def test_live_events_are_told_in_one_chunk_when_they_come_together() -> None:
-    session = make_session(answering())
-    await begin(session, at=3)
-    await session.next_chunk()
-    happen(session, 4, 5, 5, 6)
-    chunk = await session.next_chunk()
+    told = await begin(answering(), at=3)
+    await told.client.next_chunk()
+    told.happen(4, 5, 5, 6)
+    chunk = await told.client.next_chunk()
     assert chunk is not None
     assert chunk.count(b"event: MessageSent") == 3
 
 
 async def test_an_event_that_comes_while_the_positions_are_read_is_not_lost() -> None:
-    session = make_session(answering(4))
-    happen(session, 4)
-    await begin(session, at=3)
-    assert await take(session, 1) == ["4"]
+    told = await begin(answering(4), at=3, early=(4,))
+    assert await told.take(1) == ["4"]
 
 
 async def test_what_is_missing_is_read_before_anything_later_is_told() -> None:
-    session = make_session(answering(4, 5, 6, 7))
-    await begin(session, at=3)
-    happen(session, 6, 7)
-    assert await take(session, 4) == ["4", "5", "6", "7"]
-    happen(session, 7, 8)
-    assert await take(session, 1) == ["8"]
+    told = await begin(answering(4, 5, 6, 7), at=3)
+    told.happen(6, 7)
+    assert await told.take(4) == ["4", "5", "6", "7"]
+    told.happen(7, 8)
+    assert await told.take(1) == ["8"]
 
 
 async def test_events_that_come_during_a_read_are_neither_lost_nor_told_twice() -> None:
     log = Log([4, 5])
-    session = make_session(log)
-    await begin(session, at=3, head=5)
+    told = await begin(log, at=3, head=5)
     await log.reading.wait()
     log.seqs += [6, 7]
-    happen(session, 6, 7)
+    told.happen(6, 7)
     log.may_answer.set()
-    assert await take(session, 4) == ["4", "5", "6", "7"]
+    assert await told.take(4) == ["4", "5", "6", "7"]
 
 
 async def test_a_long_backlog_is_told_without_overflow() -> None:
-    session = make_session(answering(*range(1, 301)))
-    await begin(session, at=0, head=300)
-    assert await take(session, 300) == [str(seq) for seq in range(1, 301)]
-    assert not session.ended.done()
+    told = await begin(answering(*range(1, 301)), at=0, head=300)
+    assert await told.take(300) == [str(seq) for seq in range(1, 301)]
+    assert not told.client.ended.done()
 
 
 async def test_a_hole_that_cannot_be_read_is_told_as_a_gap_and_the_stream_goes_on() -> None:
     log = answering()
     log.is_up = False
-    session = make_session(log)
-    await begin(session, at=3)
-    happen(session, 6)
-    gap, *_ = await take(session, 1)
+    told = await begin(log, at=3)
+    told.happen(6)
+    gap, *_ = await told.take(1)
     assert '"after_seq": 3' in gap
-    happen(session, 7)
-    assert await take(session, 1) == ["7"]
+    told.happen(7)
+    assert await told.take(1) == ["7"]
 
 
 async def test_a_hole_that_the_log_does_not_fill_is_a_gap() -> None:
-    session = make_session(answering())
-    await begin(session, at=3)
-    happen(session, 6)
-    (gap,) = await take(session, 1)
+    told = await begin(answering(), at=3)
+    told.happen(6)
+    (gap,) = await told.take(1)
     assert '"reason": "missing"' in gap
 
 
 async def test_a_client_that_does_not_take_its_events_is_cut_off() -> None:
-    session = make_session(answering())
-    await begin(session, at=0)
-    happen(session, *range(1, QUEUE_EVENTS + 1))
-    assert session.ended.result() == "slow_client"
-    assert await session.next_chunk() is None
+    told = await begin(answering(), at=0)
+    told.happen(*range(1, QUEUE_EVENTS + 1))
+    assert told.client.ended.result() is End.SLOW_CLIENT
+    assert b"slow_client" in (await told.client.next_chunk() or b"")
+    assert await told.client.next_chunk() is None
 
 
 async def test_a_session_ends_with_its_token_after_what_was_told() -> None:
-    session = make_session(answering())
-    await begin(session, at=0)
-    happen(session, 1)
-    session.tick(now=time.time() + 59)
-    assert not session.ended.done()
-    session.tick(now=time.time() + 61)
-    assert session.ended.result() == "token_expired"
-    assert b"event: MessageSent" in (await session.next_chunk() or b"")
-    assert await session.next_chunk() is None
+    told = await begin(answering(), at=0)
+    told.happen(1)
+    told.client.tick(now=time.time() + 59)
+    assert not told.client.ended.done()
+    told.client.tick(now=time.time() + 61)
+    assert told.client.ended.result() is End.TOKEN_EXPIRED
+    chunk = await told.client.next_chunk() or b""
+    assert chunk.index(b"event: MessageSent") < chunk.index(b"event: goodbye")
+    assert await told.client.next_chunk() is None
 
 
 async def test_what_follows_the_users_own_leaving_is_not_told() -> None:
     log = answering()
-    session = make_session(log)
-    await begin(session, at=3)
+    told = await begin(log, at=3)
     log.membership = Membership(1, 5, 9)
-    happen(session, 4)
-    session.on_event(ID, 5, encode_event("ParticipantLeft", b"5"), USER)
-    happen(session, 6, 7)
-    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"x"))
-    assert await take(session, 2) == ["4", "5"]
+    told.happen(4)
+    told.session.on_event(ID, LiveEvent("ParticipantLeft", b"5", 5, subject=USER))
+    told.happen(6, 7)
+    told.receipt()
+    assert await told.take(2) == ["4", "5"]
     await asyncio.sleep(0.01)
-    assert session._queue == []
+    assert told.client._queue == []
 
 
 async def test_a_gap_does_not_lead_past_the_users_leaving() -> None:
     log = answering()
-    session = make_session(log)
-    await begin(session, at=3)
+    told = await begin(log, at=3)
     log.membership = Membership(1, 5, 9)
-    happen(session, 9)
-    (gap,) = await take(session, 1)
+    told.happen(9)
+    (gap,) = await told.take(1)
     assert '"after_seq": 3' in gap
-    happen(session, 10)
+    told.happen(10)
     await asyncio.sleep(0.01)
-    assert session._queue == []
+    assert told.client._queue == []
 
 
 async def test_who_comes_back_is_told_from_the_new_joining_on() -> None:
     log = answering(4, 5, 6, 7, 8, 9)
-    session = make_session(log)
-    await begin(session, at=3)
-    session.on_event(ID, 4, encode_event("ParticipantLeft", b"4"), USER)
+    told = await begin(log, at=3)
+    told.session.on_event(ID, LiveEvent("ParticipantLeft", b"4", 4, subject=USER))
     log.membership = Membership(8, None, 9)
-    session.on_joined(ID, 8)
-    assert await take(session, 3) == ["4", "8", "9"]
+    told.session.on_joined(ID, 8)
+    assert await told.take(3) == ["4", "8", "9"]
 
 
 async def test_a_receipt_moves_no_cursor_and_waits_for_nobody() -> None:
-    session = make_session(answering(4, 5))
-    await begin(session, at=3)
-    await session.next_chunk()
-    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"{}"))
-    assert await session.next_chunk() == b"event: ReceiptAdvanced\ndata: {}\n\n"
-    happen(session, 5)
-    session.on_ephemeral(ID, encode_ephemeral("ReceiptAdvanced", b"{}"))
-    assert await take(session, 2) == ["4", "5"], "while something is missing a receipt is left out"
+    told = await begin(answering(4, 5), at=3)
+    await told.client.next_chunk()
+    told.receipt()
+    assert await told.client.next_chunk() == b"event: ReceiptAdvanced\ndata: {}\n\n"
+    told.happen(5)
+    told.receipt()
+    assert await told.take(2) == ["4", "5"], "while something is missing a receipt is left out"
