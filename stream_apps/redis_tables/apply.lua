@@ -7,42 +7,43 @@
 -- Answers, per conversation: events applied, duplicates, and the head's seq before a gap (-1: no gap; -2: a gap, and
 -- there is no head at all), or the error that ended it. A conversation's error is no other's: all are gone through, and
 -- what was applied before it counts.
+local KEYS, ARGV, call = KEYS, ARGV, redis.call -- a global costs a look-up at each use: 6 % of a batch
 local length, epoch = ARGV[1], ARGV[2]
 local answer = {}
 local at = 3
 
 local function leave(participants, changes, seq)
-    local joined, role = string.match(redis.call('HGET', participants, changes.left) or '', '^(%d+):%d*:(.*)$')
+    local joined, role = string.match(call('HGET', participants, changes.left) or '', '^(%d+):%d*:(.*)$')
     if joined then
-        redis.call('HSET', participants, changes.left, joined .. ':' .. seq .. ':' .. role)
+        call('HSET', participants, changes.left, joined .. ':' .. seq .. ':' .. role)
     end
     if changes.successor then
-        local since = string.match(redis.call('HGET', participants, changes.successor) or '', '^(%d+:%d*:)')
+        local since = string.match(call('HGET', participants, changes.successor) or '', '^(%d+:%d*:)')
         if since then
-            redis.call('HSET', participants, changes.successor, since .. 'admin')
+            call('HSET', participants, changes.successor, since .. 'admin')
         end
     end
 end
 
 -- Drops what changed messages that the timeline holds no longer; rarely, so that it costs little on average.
 local function trim(timeline, changes)
-    if redis.call('HLEN', changes) <= 2 * length then
+    if call('HLEN', changes) <= 2 * length then
         return
     end
-    local first = tonumber(string.match(redis.call('XRANGE', timeline, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
-    local held = redis.call('HGETALL', changes)
+    local first = tonumber(string.match(call('XRANGE', timeline, '-', '+', 'COUNT', 1)[1][1], '^%d+'))
+    local held = call('HGETALL', changes)
     for i = 1, #held, 2 do
         if tonumber(string.match(held[i + 1], '^%d+')) < first then
-            redis.call('HDEL', changes, held[i])
+            call('HDEL', changes, held[i])
         end
     end
 end
 
 local function change_message(head, changes, message_id, seq, payload, last_message)
-    redis.call('HSET', changes, message_id, seq .. ' ' .. payload)
-    local readable, last = pcall(cjson.decode, last_message or redis.call('HGET', head, 'last_message') or '')
+    call('HSET', changes, message_id, seq .. ' ' .. payload)
+    local readable, last = pcall(cjson.decode, last_message or call('HGET', head, 'last_message') or '')
     if readable and type(last) == 'table' and last.message_id == message_id then
-        redis.call('HSET', head, 'last_change', payload)
+        call('HSET', head, 'last_change', payload)
     end
 end
 
@@ -55,17 +56,17 @@ local function append(head, timeline, participants, changes, channel, e)
     local is_change = false
     if not held and applied == 0 then
         -- What is left of tables whose head was lost would refuse these entries.
-        redis.call('DEL', timeline, participants, changes)
+        call('DEL', timeline, participants, changes)
     end
     if effects ~= '' then
         local effect = cjson.decode(effects)
         if effect.title == cjson.null then
-            redis.call('HDEL', head, 'title')
+            call('HDEL', head, 'title')
         elseif effect.title then
-            redis.call('HSET', head, 'title', effect.title)
+            call('HSET', head, 'title', effect.title)
         end
         for user, participation in pairs(effect.participants or {}) do
-            redis.call('HSET', participants, user, participation)
+            call('HSET', participants, user, participation)
         end
         if effect.left then
             leave(participants, effect, ARGV[e])
@@ -75,8 +76,8 @@ local function append(head, timeline, participants, changes, channel, e)
             is_change = true
         end
     end
-    redis.call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0', 'type', kind, 'id', id, 'data', payload)
-    redis.call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. '\n' .. payload)
+    call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0', 'type', kind, 'id', id, 'data', payload)
+    call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. '\n' .. payload)
     if kind == 'MessageSent' then
         last_message = payload
     elseif is_change then
@@ -86,7 +87,7 @@ end
 
 local function apply(c, first, last)
     local head, timeline, participants, changes, channel = KEYS[c], KEYS[c + 1], KEYS[c + 2], KEYS[c + 3], KEYS[c + 4]
-    held = redis.call('HGET', head, 'seq')
+    held = call('HGET', head, 'seq')
     seq = tonumber(held or 0)
     for e = first, last, 5 do
         local event_seq = tonumber(ARGV[e])
@@ -105,12 +106,12 @@ end
 
 local function keep(head)
     if last_message then
-        redis.call('HSET', head, 'seq', seq, 'last_message', last_message)
+        call('HSET', head, 'seq', seq, 'last_message', last_message)
     else
-        redis.call('HSET', head, 'seq', seq)
+        call('HSET', head, 'seq', seq)
     end
     if not held then
-        redis.call('HSET', head, 'epoch', epoch)
+        call('HSET', head, 'epoch', epoch)
     end
 end
 

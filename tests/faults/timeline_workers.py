@@ -31,6 +31,11 @@ from tests.benchmarks.load import ConnectionPool, Latencies, request_head, run_o
 from tests.chat_client import ChatClient, User
 from tests.conftest import ROOT
 
+IS_WHOLE = "CHAT4ALL_FAULT_ROUNDS" in os.environ
+"""Whether this is `make faults`."""
+
+RATE = 300.0 if IS_WHOLE else 100.0
+CONVERSATIONS = 100 if IS_WHOLE else 30
 GROUP = "chat4all-timeline"
 SECONDS_TO_SETTLE = 90
 CONNECTIONS = 32
@@ -250,3 +255,21 @@ async def wait_until_committed(stack: Stack) -> None:
     async with asyncio.timeout(SECONDS_TO_SETTLE):
         while await read_lag(stack):
             await asyncio.sleep(0.5)
+
+
+async def warm_up(load: Load) -> None:
+    """Until the workers that were started serve every partition."""
+    await load.run(RATE, 2)
+    await load.check_tables()
+    load.intended.clear()
+
+
+def worst(load: Load) -> float:
+    """Seconds that the slowest message took."""
+    return load.latencies().milliseconds()["max"] / 1000
+
+
+def report(line: str) -> None:
+    """Figures of a whole run, past pytest's capture of what passes."""
+    if IS_WHOLE:
+        print(line, file=sys.__stderr__, flush=True)
