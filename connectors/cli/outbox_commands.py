@@ -43,7 +43,7 @@ def add_to(cli: typer.Typer, context: Context) -> None:
             fail(f"Nobody declares the connector {Outbox(0).connector}.", Exit.MISUSED)
         try:
             with (
-                context.connected(url, timeout, declaration.secrets()) as (client, deadline),
+                context.connected(url, timeout) as (client, deadline),
                 open_session(context.environ, user=ROLE, lock_timeout=LOCK_MILLISECONDS) as session,
             ):
                 present = len(read_present(session))

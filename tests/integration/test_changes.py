@@ -221,9 +221,9 @@ async def test_who_was_removed_and_comes_back_sees_nothing_of_what_was_said_in_b
 async def test_a_stream_ends_for_a_conversation_with_the_leaving(world: World, is_narrowed: bool) -> None:
     alice, bob = await world.register(), await world.register()
     conversation_id = await world.create_conversation(alice, bob)
-    narrowed = {"conversation_id": conversation_id} if is_narrowed else {}
+    narrowed = conversation_id if is_narrowed else None
     async with world.delivery() as client:
-        async with client.stream(bob, **narrowed) as events:
+        async with client.stream(bob, conversation_id=narrowed) as events:
             (ready,) = await take(events, 1)
             await world.send(conversation_id, "one", project=False)
             left_seq = await world.leave(conversation_id, bob, project=False)
@@ -232,11 +232,11 @@ async def test_a_stream_ends_for_a_conversation_with_the_leaving(world: World, i
             await world.send(conversation_id, "still beyond")
             await world.advance_receipt(conversation_id, alice, delivered_seq=4, read_seq=4)
             assert await is_silent(events)
-        async with client.stream(bob, last_event_id=ready.id, **narrowed) as events:
+        async with client.stream(bob, conversation_id=narrowed, last_event_id=ready.id) as events:
             _, *missed = await take(events, 3)
             assert happened(missed) == [("MessageSent", 2), ("ParticipantLeft", left_seq)]
             assert await is_silent(events)
-        async with client.stream(bob, **narrowed) as events:
+        async with client.stream(bob, conversation_id=narrowed) as events:
             assert [event.event for event in await take(events, 1)] == ["ready"]
             await world.send(conversation_id, "and still")
             assert await is_silent(events)
