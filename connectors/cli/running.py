@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from connectors.cli.context import CONNECT_URL, Context, TimeoutOption, UrlOption, example
+from connectors.cli.context import CONNECT_URL, Context, TimeoutOption, UrlOption, example, fail
 from connectors.cli.looking import NameArgument
 from connectors.config_file import TargetState
 
@@ -58,13 +58,16 @@ def add_to(cli: typer.Typer, context: Context) -> None:
             typer.echo(f"deleted {name}")
 
 
+_STATES = {TargetState.running: "RUNNING", TargetState.paused: "PAUSED", TargetState.stopped: "STOPPED"}
+
+
 def _add_state(cli: typer.Typer, context: Context, verb: str, state: TargetState, help_text: str) -> None:
     @cli.command(verb, help=help_text, epilog=example(f"{verb} chat4all-outbox"))
     def state_command(name: NameArgument, timeout: TimeoutOption = 30, url: UrlOption = CONNECT_URL) -> None:
         with context.connected(url, timeout) as (client, deadline):
             client.get_status(name)
             client.set_state(name, state)
-            while not client.get_status(name).is_told(state.upper()):
+            while not (status := client.get_status(name)).is_told(_STATES[state]):
                 if not deadline.pause(0.2):
-                    break
-            typer.echo(f"{name}: {client.get_status(name).summary()}")
+                    fail(f"{name} is not {state} after {timeout:g} s: {status.summary()}.")
+            typer.echo(f"{name}: {status.summary()}")

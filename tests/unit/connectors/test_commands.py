@@ -127,6 +127,13 @@ def test_states_are_changed_and_told(run: Run, folder: Path) -> None:
     assert run("resume", "c").stdout == "c: connector RUNNING, task 0 RUNNING\n"
 
 
+def test_a_state_that_does_not_come_about_is_told(run: Run, folder: Path, connect: FakeConnect) -> None:
+    run("apply", folder)
+    connect.status_lag = 1000
+    result = run("stop", "c", "--timeout", "5")
+    assert (result.exit_code, result.stderr.startswith("error: c is not stopped after 5 s: ")) == (1, True)
+
+
 def test_a_restart_of_what_failed_leaves_alone_what_runs(run: Run, folder: Path, connect: FakeConnect) -> None:
     run("apply", folder)
     connect.fail("c", "x.Y: z\n")
