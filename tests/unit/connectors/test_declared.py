@@ -61,7 +61,7 @@ def test_an_overlay_may_add_what_the_file_lacks(folder: Path) -> None:
         ("nowhere", None, r"no overlay .*nowhere\.yaml; the environments here: staging"),
         ("../a", None, "no overlay"),
         ("staging", "c: {config: {x: 1}}\n", "is for c, which no file declares"),
-        ("staging", "a: {x: 1}\n", 'must say per connector what to lay over it, by "config" and "state"'),
+        ("staging", "a: {x: 1}\n", 'must say per connector what to lay over it, by "config", "state" or "outboxes"'),
         ("staging", "- a\n", "must say per connector"),
         ("staging", "a: {config: {x: [1]}}\n", 'the setting "x" must be'),
         ("staging", "a: {config: {x: 1, x: 2}}\n", 'says "x" twice'),
