@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from psycopg.errors import ObjectInUse
+
 from connectors.connect import ConnectClient, ConnectError, Deadline, UnknownConnector
 from connectors.hold import writes_held
 from connectors.outboxes.model import Share, missing_and_surplus
@@ -16,6 +18,7 @@ from connectors.sessions import Session
 from schemas.outboxes import NAME, Outbox, find_outbox
 
 Say = Callable[[str], None]
+POLL_SECONDS = 0.25
 
 READ_STREAMED = """
     SELECT pubname FROM pg_publication JOIN pg_publication_rel ON prpubid = pg_publication.oid
@@ -42,7 +45,7 @@ def change(session: Session, total: int, wait_seconds: float, say: Say) -> None:
     present = read_present(session)
     _require_streaming(session, present)
     added, surplus = missing_and_surplus(present, total)
-    with writes_held(session, say), _prepared(session, added, say), session.transaction():
+    with writes_held(session, say), _prepared(session, added, wait_seconds, say), session.transaction():
         session.execute("LOCK TABLE outbox IN EXCLUSIVE MODE")  # whoever writes has ended, and whoever wants to waits
         position = _one(session, WHERE_WE_ARE)
         for outbox in present:
@@ -62,33 +65,38 @@ def remove_surplus(session: Session, client: ConnectClient, total: int, deadline
             continue
         with suppress(UnknownConnector):
             client.delete(outbox.connector)
-        while session.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", (name,)).fetchone():
-            if not deadline.pause(0.25):
-                raise NotReady(f"The slot {name} is still read; end its reader and run this again.")
-        _drop(session, [outbox])
+        _drop(session, outbox, deadline)
         say(f"removed {outbox.connector}, its slot and its publication")
 
 
 @contextmanager
-def _prepared(session: Session, added: Sequence[Outbox], say: Say) -> Iterator[None]:
+def _prepared(session: Session, added: Sequence[Outbox], wait_seconds: float, say: Say) -> Iterator[None]:
     """Empty publications and slots for the new outboxes. Slots before anything is streamed by them, since what is
     written before a slot exists is never streamed; gone again if the block fails."""
-    _drop(session, added)  # what is left of a change that was cut off
     try:
         for outbox in added:
+            _drop(session, outbox, Deadline(wait_seconds))  # what is left of a change that was cut off
             session.execute(f"CREATE PUBLICATION {outbox.slot} WITH (publish = 'insert, update')".encode())
             session.execute("SELECT renew_outbox_slot(%s)", (outbox.slot,))
             say(f"made the publication and the slot {outbox.slot}")
         yield
     except BaseException:
-        _drop(session, added)
+        for outbox in added:
+            _drop(session, outbox, Deadline(wait_seconds))
         raise
 
 
-def _drop(session: Session, outboxes: Sequence[Outbox]) -> None:
-    for outbox in outboxes:
-        session.execute(DROP_SLOT, (outbox.slot,))
-        session.execute(f"DROP PUBLICATION IF EXISTS {outbox.slot}".encode())
+def _drop(session: Session, outbox: Outbox, deadline: Deadline) -> None:
+    """Slot and publication, where they are. A connector that is deleted lets go of its slot a moment later."""
+    while True:
+        try:
+            session.execute(DROP_SLOT, (outbox.slot,))
+        except ObjectInUse as error:
+            if not deadline.pause(POLL_SECONDS):
+                raise NotReady(f"The slot {outbox.slot} is still read; end its reader and run this again.") from error
+        else:
+            break
+    session.execute(f"DROP PUBLICATION IF EXISTS {outbox.slot}".encode())
 
 
 def _stream(session: Session, outbox: Outbox, share: Share) -> None:

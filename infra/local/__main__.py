@@ -30,6 +30,8 @@ examples:
   python -m infra.local logs timeline -f                  one program's log, as it grows
   python -m infra.local exec timeline faust -A stream_apps.timeline worker
                                                           one more worker (CHAT4ALL_METRICS_PORT=… before it)
+  python -m infra.local exec doctor python -m connectors doctor
+                                                          an operator's tool: doctor, outboxes, recover
   python -m infra.local down                              stops everything; data stays
   python -m infra.local reset --yes                       stops everything and deletes the data
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ CONVERSATIONS = 20
 MESSAGES = 5_000
 STREAMED = 1_000
 """How many are written before the slot is dropped."""
+OVERTAKEN = 40
 SECONDS = 90
 
 
@@ -73,9 +74,11 @@ class Recover:
         raise AssertionError("".join(said))
 
 
-async def write_past_the_api(stack: Stack, alice: User, ids: list[str], drop_slot: asyncio.Event) -> dict[str, int]:
-    """MESSAGES messages, with the API's function and role but without its admission: how they end in each conversation.
-    Sets `drop_slot` once STREAMED are written, and goes on."""
+async def write_past_the_api(
+    stack: Stack, alice: User, ids: list[str], messages: int, on_written: Callable[[int], None] = lambda _: None
+) -> dict[str, int]:
+    """Messages with the API's function and role but without its admission: how each conversation ends. `on_written` is
+    told how many are written."""
 
     async def connect() -> psycopg.AsyncConnection[TupleRow]:
         return await psycopg.AsyncConnection.connect(
@@ -101,8 +104,8 @@ async def write_past_the_api(stack: Stack, alice: User, ids: list[str], drop_slo
 
     async def send(lane: int) -> None:
         nonlocal written
-        for number in range(lane, MESSAGES, CONVERSATIONS):
-            conversation_id = ids[number % CONVERSATIONS]
+        for number in range(lane, messages, len(ids)):
+            conversation_id = ids[number % len(ids)]
             message_id = new_id()
             entry = new_entry(
                 event_id=message_id,
@@ -115,23 +118,26 @@ async def write_past_the_api(stack: Stack, alice: User, ids: list[str], drop_slo
             )
             ends[conversation_id] = (await writer.append(entry)).seq
             written += 1
-            if written >= STREAMED:
-                drop_slot.set()
+            on_written(written)
             await asyncio.sleep(0.01)
 
-    await asyncio.gather(*(send(lane) for lane in range(CONVERSATIONS)))
+    await asyncio.gather(*(send(lane) for lane in range(len(ids))))
     await writer.close()
     return ends
 
 
-async def drop_slot(stack: Stack, due: asyncio.Event) -> None:
-    await due.wait()
+async def drop_slot(stack: Stack, due: asyncio.Event | None = None, *, is_made_anew: bool = False) -> None:
+    """Once it is due, stops Connect and drops the slot; an operator who knows no better makes it anew."""
+    if due is not None:
+        await due.wait()
     await asyncio.to_thread(stack.stop_program, "connect")
     with logged_in(stack, OWNER, stack.secrets.database_owner) as owner:
         async with asyncio.timeout(SECONDS):
             while owner.execute("SELECT FROM pg_replication_slots WHERE active").fetchone():
                 await asyncio.sleep(0.05)
         owner.execute("SELECT pg_drop_replication_slot(%s)", (NAME,))
+        if is_made_anew:
+            owner.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput', false, false, true)", (NAME,))
 
 
 async def told_by_kafka(stack: Stack, ids: list[str]) -> dict[str, list[int]]:
@@ -167,7 +173,9 @@ async def test_a_slot_dropped_under_load_is_recovered_whole_and_in_order(stack: 
     ids = [await client.create_conversation(alice) for _ in range(CONVERSATIONS)]
     due = asyncio.Event()
     dropping = asyncio.create_task(drop_slot(stack, due))
-    ends = await write_past_the_api(stack, alice, ids, due)
+    ends = await write_past_the_api(
+        stack, alice, ids, MESSAGES, lambda written: due.set() if written >= STREAMED else None
+    )
     await dropping
     await asyncio.to_thread(stack.start_program, "connect")
     await wait_for_admission(client, "lost")
@@ -207,6 +215,46 @@ async def test_a_slot_dropped_under_load_is_recovered_whole_and_in_order(stack: 
     code, done, said = await asyncio.to_thread(Recover(stack, "--apply").end)
     assert (code, done["entries"]) == (0, 0), said
     assert sum(map(len, (await told_by_kafka(stack, ids)).values())) == sum(ends.values())
+
+
+async def test_what_was_overtaken_is_brought_back_without_harm(stack: Stack, client: ChatClient) -> None:
+    """Somebody drops the slot and makes it anew by hand, so the API never stops: new events come before old ones."""
+    alice, bob = await client.register("alice"), await client.register("bob")
+    conversation_id = await client.create_conversation(alice, bob)
+    await wait_until_streamed(client, alice, {conversation_id: 1})
+    shown: list[int] = []
+
+    async def watch() -> None:
+        async with client.stream(bob) as events:
+            async for event in events:
+                assert event.event != "gap"
+                if event.event == "MessageSent":
+                    shown.append(json.loads(event.data)["seq"])
+
+    watching = asyncio.create_task(watch())
+    await asyncio.to_thread(stack.stop_program, "connect")
+    await write_past_the_api(stack, alice, [conversation_id], OVERTAKEN)
+    await drop_slot(stack, is_made_anew=True)
+    await asyncio.to_thread(stack.start_program, "connect")
+    new = await client.send_until_accepted(alice, conversation_id, "new")
+    assert new["seq"] == OVERTAKEN + 2
+
+    code, done, said = await asyncio.to_thread(Recover(stack, "--apply").end)
+    assert code == 0, said
+    assert "it was made anew" in said
+    assert done["entries"] == OVERTAKEN
+    ends = {conversation_id: (await client.send_until_accepted(alice, conversation_id, "last"))["seq"]}
+    await wait_until_streamed(client, alice, ends)
+
+    told = (await told_by_kafka(stack, [conversation_id]))[conversation_id]
+    assert told == [1, new["seq"], *range(2, new["seq"]), ends[conversation_id]], "each once; what is new came first"
+    events = await client.read_events(bob, conversation_id)
+    assert [event["seq"] for event in events] == list(range(1, ends[conversation_id] + 1))
+    async with asyncio.timeout(SECONDS):
+        while shown[-1:] != [ends[conversation_id]]:
+            await asyncio.sleep(0.1)
+    watching.cancel()
+    assert shown == list(range(2, ends[conversation_id] + 1)), "shown once, in order, whatever came when"
 
 
 async def wait_until_streamed(client: ChatClient, user: User, ends: dict[str, int]) -> None:

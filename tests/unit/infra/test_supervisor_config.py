@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.local.config import StackConfig
 from infra.local.postgres import Account
-from infra.local.programs import PROGRAMS, STACK_MARK, Site
+from infra.local.programs import PROGRAMS, STACK_MARK, TOOLS, Site
 from infra.local.secrets import Secrets
 from infra.local.supervisor import Command, render_config
 
@@ -76,11 +76,12 @@ def test_no_password_is_an_argument_of_a_program() -> None:
         assert program.environment(site)[STACK_MARK] == str(STATE)
 
 
-def test_each_program_logs_in_as_its_own_role() -> None:
+def test_each_program_and_tool_logs_in_as_its_own_role() -> None:
     passwords = Secrets(**{field.name: f"{field.name}-pw" for field in fields(Secrets)})
     config = StackConfig(root=Path.cwd(), state_dir=STATE, artifacts_dir=ROOT)
     site = Site(config=config, secrets=passwords, account=Account(), java="/usr/bin/java")
-    given = {program.name: " ".join(program.environment(site).values()) for program in PROGRAMS}
+    environments = {program.name: program.environment for program in PROGRAMS} | dict(TOOLS)
+    given = {name: " ".join(environment(site).values()) for name, environment in environments.items()}
 
     found = {
         name: {word.removesuffix("-pw") for word in values.split() if word.endswith("-pw")}
@@ -96,4 +97,7 @@ def test_each_program_logs_in_as_its_own_role() -> None:
         "ingest-api": {"database_api", "redis_limiter"},
         "timeline": {"database_reader", "redis"},
         "delivery": {"database_reader", "redis", "cursor_secret"},
+        "doctor": {"database_monitor"},
+        "outboxes": {"database_owner"},
+        "recover": {"database_recovery"},
     }
