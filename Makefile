@@ -50,9 +50,9 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-faults: install ## kill every process in turn under load, three rounds (about 10 minutes)
+faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about half an hour)
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
-	  $(BIN)/python -m pytest tests/faults
+	  $(BIN)/python -m pytest -rP tests/faults
 
 bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)
 	@$(BIN)/python -m tests.benchmarks

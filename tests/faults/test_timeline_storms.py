@@ -15,7 +15,6 @@ from tests.faults.timeline_workers import (
     Workers,
     connect_redis,
     loaded,
-    report,
     wait_until_committed,
     warm_up,
     worst,
@@ -48,7 +47,7 @@ async def test_a_storm_of_rebalances_loses_nothing(stack: Stack, workers: Worker
         await load.check_tables()
         load.check_heard()
         await wait_until_committed(stack)
-    report(f"a join or leave every 5 s for {STORM_SECONDS} s: longest wait {worst(load):.1f} s")
+    print(f"a join or leave every 5 s for {STORM_SECONDS} s: longest wait {worst(load):.1f} s")
 
 
 async def test_a_redis_that_forgets_or_is_away_gets_everything_again(stack: Stack, workers: Workers) -> None:

@@ -26,7 +26,6 @@ from tests.faults.timeline_workers import (
     Workers,
     connect_redis,
     loaded,
-    report,
     wait_until_committed,
     warm_up,
     worst,
@@ -62,7 +61,7 @@ async def test_workers_killed_at_random_moments_lose_and_double_nothing(
             longest.append(worst(load))
         load.check_heard()
         await wait_until_committed(stack)
-    report(f"killed, back {comes_back}: longest waits {', '.join(f'{wait:.1f}' for wait in longest)} s")
+    print(f"killed, back {comes_back}: longest waits {', '.join(f'{wait:.1f}' for wait in longest)} s")
     assert max(longest) < SERVED_AGAIN_SECONDS
 
 
@@ -83,7 +82,7 @@ async def test_a_paused_worker_that_wakes_after_its_partitions_moved_changes_not
         await load.check_tables()
         load.check_heard()
         await wait_until_committed(stack)
-    report(f"paused for {pause} s: longest wait {worst(load):.1f} s")
+    print(f"paused for {pause} s: longest wait {worst(load):.1f} s")
     assert worst(load) < SERVED_AGAIN_SECONDS
 
 
@@ -104,7 +103,7 @@ async def test_workers_come_and_go_under_load(stack: Stack, workers: Workers, is
         load.check_heard()
         await wait_until_committed(stack)
     assert set(statuses) == {0}, "SIGTERM in the middle of whatever they did is a clean end"
-    report(f"1 -> 3 -> 1, {'static' if is_static else 'dynamic'}: longest wait {worst(load):.1f} s")
+    print(f"1 -> 3 -> 1, {'static' if is_static else 'dynamic'}: longest wait {worst(load):.1f} s")
 
 
 def unreadable(number: int, conversation_ids: list[str]) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
@@ -180,7 +179,7 @@ async def test_unreadable_records_and_damaged_tables_hold_nobody_up(stack: Stack
     assert len(letters) == count, "each of them once"
     assert len({(partition, offset) for partition, offset, _ in letters}) == count
     p99 = load.latencies(good).milliseconds()["p99"]
-    report(f"1 % poison: {count} dead letters; the other conversations' p99 {p99:.0f} ms")
+    print(f"1 % poison: {count} dead letters; the other conversations' p99 {p99:.0f} ms")
     if IS_WHOLE:
         assert p99 < 1000
 

@@ -267,9 +267,3 @@ async def warm_up(load: Load) -> None:
 def worst(load: Load) -> float:
     """Seconds that the slowest message took."""
     return load.latencies().milliseconds()["max"] / 1000
-
-
-def report(line: str) -> None:
-    """Figures of a whole run, past pytest's capture of what passes."""
-    if IS_WHOLE:
-        print(line, file=sys.__stderr__, flush=True)
