@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 import psutil
+from redis.asyncio import Redis
 
 from infra.local.stack import Stack
 from tests.benchmarks.cpu import CpuUse
@@ -157,11 +158,14 @@ async def measure_crowd(
 ) -> dict[str, Any]:
     """Memory per idle client; then how late the clients of watched conversations are told, beside the idle ones."""
     process = psutil.Process(stack.process_id("delivery"))
-    received, accepted = Latencies(), Latencies()
+    received, accepted, delivered = Latencies(), Latencies(), Latencies()
     intended_starts: dict[int, float] = {}
+    published: dict[int, float] = {}
 
     def on_mark(number: int) -> None:
-        received.record(time.perf_counter() - intended_starts[number])
+        now = time.perf_counter()
+        received.record(now - intended_starts[number])
+        delivered.record(now - published.get(number, now))
 
     idle, watching = Crowd(stack.ports.delivery, on_mark), Crowd(stack.ports.delivery, on_mark)
     pool = ConnectionPool(stack.ports.ingest_api)
@@ -184,9 +188,11 @@ async def measure_crowd(
             assert status == 201
             accepted.record(time.perf_counter() - intended)
 
+        listening = asyncio.create_task(note_published(stack, published))
         cpu = CpuUse.of(stack)
         generator = await run_open_loop(RATE, seconds, send)
         cpu_percent = cpu.percent_since()
+        listening.cancel()
         async with asyncio.timeout(30):
             while received.count < accepted.count:
                 await asyncio.sleep(0.05)
@@ -203,9 +209,19 @@ async def measure_crowd(
         "messages": accepted.count,
         "acknowledged_ms": accepted.milliseconds(),
         "received_ms": received.milliseconds(),
+        "delivered_ms": delivered.milliseconds(),
         "delivery_cpu_percent": cpu_percent["delivery"],
         **generator,
     }
+
+
+async def note_published(stack: Stack, published: dict[int, float]) -> None:
+    """When each message was published in Redis, as a subscriber of its own sees it."""
+    async with Redis(port=stack.ports.redis, password=stack.secrets.redis) as redis, redis.pubsub() as channels:
+        await channels.psubscribe("conv:*:live")
+        async for message in channels.listen():
+            if message["type"] == "pmessage" and (found := _NUMBER.search(message["data"])):
+                published[int(found[1])] = time.perf_counter()
 
 
 async def measure_fan_out(stack: Stack, client: ChatClient, user: User) -> dict[str, Any]:
@@ -260,7 +276,8 @@ def render(results: dict[str, Any]) -> str:
         f"{crowd['idle_clients']} idle clients take {crowd['kilobytes_per_client']} kB each of delivery's memory and"
         f" {crowd['idle_cpu_percent']} % of a core. Beside them {crowd['watched_conversations']} watched conversations"
         f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {crowd['received_ms']['p50']},"
-        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms. One conversation with"
+        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms; of it delivery (published in Redis →"
+        f" received) p50 {crowd['delivered_ms']['p50']}, p99 {crowd['delivered_ms']['p99']} ms. One conversation with"
         f" {fan_out['watchers']} watchers, {fan_out['messages']} messages: {fan_out['deliveries_per_second']}"
         f" deliveries/s (delivery took {fan_out['delivery_cpu_percent']} % of a core)."
     )
