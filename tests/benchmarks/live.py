@@ -157,7 +157,6 @@ async def measure_crowd(
     stack: Stack, quiet: list[tuple[User, str]], watched: list[tuple[User, str]], *, seconds: float
 ) -> dict[str, Any]:
     """Memory per idle client; then how late the clients of watched conversations are told, beside the idle ones."""
-    process = psutil.Process(stack.process_id("delivery"))
     received, accepted, delivered = Latencies(), Latencies(), Latencies()
     intended_starts: dict[int, float] = {}
     published: dict[int, float] = {}
@@ -170,10 +169,7 @@ async def measure_crowd(
     idle, watching = Crowd(stack.ports.delivery, on_mark), Crowd(stack.ports.delivery, on_mark)
     pool = ConnectionPool(stack.ports.ingest_api)
     try:
-        await idle.open([quiet[n % len(quiet)] for n in range(100)])  # what the first clients cost is not theirs alone
-        before = process.memory_info().rss
-        await idle.open([quiet[n % len(quiet)] for n in range(IDLE_CLIENTS)])
-        bytes_per_client = (process.memory_info().rss - before) / IDLE_CLIENTS
+        bytes_per_client = await measure_memory(stack, idle, quiet)
         idle_cpu = CpuUse.of(stack)
         await asyncio.sleep(5)
         idle_percent = idle_cpu.percent_since()["delivery"]
@@ -213,6 +209,15 @@ async def measure_crowd(
         "delivery_cpu_percent": cpu_percent["delivery"],
         **generator,
     }
+
+
+async def measure_memory(stack: Stack, idle: Crowd, quiet: list[tuple[User, str]]) -> float:
+    """Bytes of delivery's memory per idle client. What the first hundred cost is not theirs alone."""
+    process = psutil.Process(stack.process_id("delivery"))
+    await idle.open([quiet[number % len(quiet)] for number in range(100)])
+    before = process.memory_info().rss
+    await idle.open([quiet[number % len(quiet)] for number in range(IDLE_CLIENTS)])
+    return float(process.memory_info().rss - before) / IDLE_CLIENTS
 
 
 async def note_published(stack: Stack, published: dict[int, float]) -> None:
@@ -276,8 +281,8 @@ def render(results: dict[str, Any]) -> str:
         f"{crowd['idle_clients']} idle clients take {crowd['kilobytes_per_client']} kB each of delivery's memory and"
         f" {crowd['idle_cpu_percent']} % of a core. Beside them {crowd['watched_conversations']} watched conversations"
         f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {crowd['received_ms']['p50']},"
-        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms; of it delivery (published in Redis →"
-        f" received) p50 {crowd['delivered_ms']['p50']}, p99 {crowd['delivered_ms']['p99']} ms. One conversation with"
+        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms; of it delivery (published in"
+        f" Redis → received) p50 {crowd['delivered_ms']['p50']}, p99 {crowd['delivered_ms']['p99']} ms. One conversation with"
         f" {fan_out['watchers']} watchers, {fan_out['messages']} messages: {fan_out['deliveries_per_second']}"
         f" deliveries/s (delivery took {fan_out['delivery_cpu_percent']} % of a core)."
     )
