@@ -276,13 +276,14 @@ async def measure_fan_out(stack: Stack, client: ChatClient, user: User) -> dict[
 def render(results: dict[str, Any]) -> str:
     """The figures in words."""
     crowd, fan_out = results["crowd"], results["fan_out"]
+    received, delivered = crowd["received_ms"], crowd["delivered_ms"]
     return (
-        f"**Live clients, half over Server-Sent Events, half over WebSockets**\n\n"
+        "**Live clients, half over Server-Sent Events, half over WebSockets**\n\n"
         f"{crowd['idle_clients']} idle clients take {crowd['kilobytes_per_client']} kB each of delivery's memory and"
         f" {crowd['idle_cpu_percent']} % of a core. Beside them {crowd['watched_conversations']} watched conversations"
-        f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {crowd['received_ms']['p50']},"
-        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms; of it delivery (published in"
-        f" Redis → received) p50 {crowd['delivered_ms']['p50']}, p99 {crowd['delivered_ms']['p99']} ms. One conversation with"
-        f" {fan_out['watchers']} watchers, {fan_out['messages']} messages: {fan_out['deliveries_per_second']}"
-        f" deliveries/s (delivery took {fan_out['delivery_cpu_percent']} % of a core)."
+        f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {received['p50']}, p99 {received['p99']},"
+        f" max {received['max']} ms; of it delivery (published in Redis → received) p50 {delivered['p50']},"
+        f" p99 {delivered['p99']} ms. One conversation with {fan_out['watchers']} watchers, {fan_out['messages']}"
+        f" messages: {fan_out['deliveries_per_second']} deliveries/s (delivery took"
+        f" {fan_out['delivery_cpu_percent']} % of a core)."
     )
