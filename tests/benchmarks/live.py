@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 import psutil
+from redis.asyncio import Redis
 
 from infra.local.stack import Stack
 from tests.benchmarks.cpu import CpuUse
@@ -156,20 +157,19 @@ async def measure_crowd(
     stack: Stack, quiet: list[tuple[User, str]], watched: list[tuple[User, str]], *, seconds: float
 ) -> dict[str, Any]:
     """Memory per idle client; then how late the clients of watched conversations are told, beside the idle ones."""
-    process = psutil.Process(stack.process_id("delivery"))
-    received, accepted = Latencies(), Latencies()
+    received, accepted, delivered = Latencies(), Latencies(), Latencies()
     intended_starts: dict[int, float] = {}
+    published: dict[int, float] = {}
 
     def on_mark(number: int) -> None:
-        received.record(time.perf_counter() - intended_starts[number])
+        now = time.perf_counter()
+        received.record(now - intended_starts[number])
+        delivered.record(now - published.get(number, now))
 
     idle, watching = Crowd(stack.ports.delivery, on_mark), Crowd(stack.ports.delivery, on_mark)
     pool = ConnectionPool(stack.ports.ingest_api)
     try:
-        await idle.open([quiet[n % len(quiet)] for n in range(100)])  # what the first clients cost is not theirs alone
-        before = process.memory_info().rss
-        await idle.open([quiet[n % len(quiet)] for n in range(IDLE_CLIENTS)])
-        bytes_per_client = (process.memory_info().rss - before) / IDLE_CLIENTS
+        bytes_per_client = await measure_memory(stack, idle, quiet)
         idle_cpu = CpuUse.of(stack)
         await asyncio.sleep(5)
         idle_percent = idle_cpu.percent_since()["delivery"]
@@ -184,9 +184,11 @@ async def measure_crowd(
             assert status == 201
             accepted.record(time.perf_counter() - intended)
 
+        listening = asyncio.create_task(note_published(stack, published))
         cpu = CpuUse.of(stack)
         generator = await run_open_loop(RATE, seconds, send)
         cpu_percent = cpu.percent_since()
+        listening.cancel()
         async with asyncio.timeout(30):
             while received.count < accepted.count:
                 await asyncio.sleep(0.05)
@@ -203,9 +205,28 @@ async def measure_crowd(
         "messages": accepted.count,
         "acknowledged_ms": accepted.milliseconds(),
         "received_ms": received.milliseconds(),
+        "delivered_ms": delivered.milliseconds(),
         "delivery_cpu_percent": cpu_percent["delivery"],
         **generator,
     }
+
+
+async def measure_memory(stack: Stack, idle: Crowd, quiet: list[tuple[User, str]]) -> float:
+    """Bytes of delivery's memory per idle client. What the first hundred cost is not theirs alone."""
+    process = psutil.Process(stack.process_id("delivery"))
+    await idle.open([quiet[number % len(quiet)] for number in range(100)])
+    before = process.memory_info().rss
+    await idle.open([quiet[number % len(quiet)] for number in range(IDLE_CLIENTS)])
+    return float(process.memory_info().rss - before) / IDLE_CLIENTS
+
+
+async def note_published(stack: Stack, published: dict[int, float]) -> None:
+    """When each message was published in Redis, as a subscriber of its own sees it."""
+    async with Redis(port=stack.ports.redis, password=stack.secrets.redis) as redis, redis.pubsub() as channels:
+        await channels.psubscribe("conv:*:live")
+        async for message in channels.listen():
+            if message["type"] == "pmessage" and (found := _NUMBER.search(message["data"])):
+                published[int(found[1])] = time.perf_counter()
 
 
 async def measure_fan_out(stack: Stack, client: ChatClient, user: User) -> dict[str, Any]:
@@ -255,12 +276,14 @@ async def measure_fan_out(stack: Stack, client: ChatClient, user: User) -> dict[
 def render(results: dict[str, Any]) -> str:
     """The figures in words."""
     crowd, fan_out = results["crowd"], results["fan_out"]
+    received, delivered = crowd["received_ms"], crowd["delivered_ms"]
     return (
-        f"**Live clients, half over Server-Sent Events, half over WebSockets**\n\n"
+        "**Live clients, half over Server-Sent Events, half over WebSockets**\n\n"
         f"{crowd['idle_clients']} idle clients take {crowd['kilobytes_per_client']} kB each of delivery's memory and"
         f" {crowd['idle_cpu_percent']} % of a core. Beside them {crowd['watched_conversations']} watched conversations"
-        f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {crowd['received_ms']['p50']},"
-        f" p99 {crowd['received_ms']['p99']}, max {crowd['received_ms']['max']} ms. One conversation with"
-        f" {fan_out['watchers']} watchers, {fan_out['messages']} messages: {fan_out['deliveries_per_second']}"
-        f" deliveries/s (delivery took {fan_out['delivery_cpu_percent']} % of a core)."
+        f" at {crowd['rate_per_second']:g} messages/s: submit → received p50 {received['p50']}, p99 {received['p99']},"
+        f" max {received['max']} ms; of it delivery (published in Redis → received) p50 {delivered['p50']},"
+        f" p99 {delivered['p99']} ms. One conversation with {fan_out['watchers']} watchers, {fan_out['messages']}"
+        f" messages: {fan_out['deliveries_per_second']} deliveries/s (delivery took"
+        f" {fan_out['delivery_cpu_percent']} % of a core)."
     )

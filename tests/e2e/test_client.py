@@ -28,7 +28,7 @@ def urls(stack: Stack) -> tuple[str, str]:
 
 @asynccontextmanager
 async def registered(stack: Stack) -> AsyncIterator[Chat]:
-    async with Chat(*urls(stack)) as chat:
+    async with Chat(*urls(stack), within_seconds=60) as chat:
         await chat.register(f"user-{uuid.uuid4().hex[:12]}", PASSWORD)
         yield chat
 
@@ -109,12 +109,13 @@ async def test_a_message_is_sent_once_however_often_it_is_tried(stack: Stack) ->
         try:
             with pytest.raises(NotAccepted) as failed:
                 await alice.send(conversation_id, "hello", within_seconds=0.5)
-            sending = asyncio.create_task(alice.send(conversation_id, "hello", message_id=failed.value.message_id))
+            again = alice.send(conversation_id, "hello", message_id=failed.value.message_id, within_seconds=120)
+            sending = asyncio.create_task(again)
         finally:
             await asyncio.to_thread(stack.start_program, "ingest-api")
         accepted = await sending
-        again = await alice.send(conversation_id, "hello", message_id=failed.value.message_id)
-        assert (again.seq, again.was_replayed) == (accepted.seq, True)
+        replayed = await alice.send(conversation_id, "hello", message_id=failed.value.message_id)
+        assert (replayed.seq, replayed.was_replayed) == (accepted.seq, True)
         page = await alice.page(conversation_id, min_seq=accepted.seq)
         assert [message.text for message in page.messages] == ["hello"]
 
