@@ -24,8 +24,10 @@ class Touched(NamedTuple):
 
 
 class Density(NamedTuple):
-    """How many entries the log has of a conversation, and the seqs of the first and the last."""
+    """How far a conversation says that it is, how many entries the log has of it, and the seqs of the first and the
+    last (0: none)."""
 
+    said_seq: int
     entries: int
     first_seq: int
     last_seq: int
@@ -60,7 +62,7 @@ class LogScanner(LogReader):
         return dict(await self._pairs(scan_queries.READ_LAST_SEQS, {"ids": list(ids)}))
 
     async def read_density(self, ids: Iterable[str]) -> dict[str, Density]:
-        """What the log has of each conversation; those without an entry are left out."""
+        """What the log has of each conversation; those that there are none of are left out."""
         rows = await self._fetch(scan_queries.READ_DENSITY, {"ids": list(ids)})
         return {conversation_id: Density(*numbers) for conversation_id, *numbers in rows}
 

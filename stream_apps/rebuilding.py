@@ -16,7 +16,7 @@ from schemas import redis_keys
 from schemas.redis_keys import TIMELINE_LENGTH
 from stream_apps.log_reader import ConversationSnapshot
 from stream_apps.log_scanner import LogScanner
-from stream_apps.redis_tables.tables import Head, MembershipChange, RedisTables
+from stream_apps.redis_tables.tables import Head, MembershipChange, RedisTables, is_no_table
 
 TRIES = 5
 PAUSE_SECONDS = 0.5
@@ -98,7 +98,10 @@ class Rebuilder:
         )
         again = [] if is_last else ahead
         for snapshot, is_written in zip(ready, written, strict=True):
-            if is_written:
+            if is_written is None:
+                await self.drop([snapshot.conversation_id])
+                again.append(snapshot.conversation_id)
+            elif is_written:
                 done.rebuilt += 1
                 done.entries += len(snapshot.entries)
             elif force:
@@ -114,12 +117,12 @@ class Rebuilder:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hmget(redis_keys.head_key(name), redis_keys.HEAD_EPOCH, redis_keys.HEAD_SEQ)
-            answers: list[tuple[bytes | None, bytes | None]] = await pipeline.execute()
-        return {
-            name: Head((epoch or b"").decode(), int(seq))
-            for name, (epoch, seq) in zip(names, answers, strict=True)
-            if seq is not None
-        }
+            answers = await pipeline.execute(raise_on_error=False)
+        heads: dict[str, Head] = {}
+        for name, answer in zip(names, answers, strict=True):
+            if not is_no_table(answer) and answer[1] is not None:
+                heads[name] = Head((answer[0] or b"").decode(), int(answer[1]))
+        return heads
 
     async def _note_participants(self, snapshots: Iterable[ConversationSnapshot]) -> int:
         """Makes the participants' tables know the conversations; how many tables had to be built."""
@@ -148,7 +151,7 @@ class Rebuilder:
         self._complete_users.update(user_ids)
 
     async def drop(self, ids: Iterable[str]) -> None:
-        """Removes the tables of conversations that Postgres does not know."""
+        """Removes the tables of conversations, whatever is in their place. Absent is safe: readers go to Postgres."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in ids:
                 pipeline.unlink(*(key(name) for key in TABLE_KEYS))

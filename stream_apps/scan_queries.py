@@ -49,10 +49,11 @@ READ_RANGES = """
         ORDER BY seq) l
 """
 
-# How many entries conversations have, and their first and last.
+# How far conversations are, how many entries the log has of them, and its first and last; all of one moment.
 READ_DENSITY = """
-    SELECT conversation_id::text, count(*), min(seq), max(seq) FROM conversation_log
-    WHERE conversation_id = ANY (%(ids)s::uuid[]) GROUP BY conversation_id
+    SELECT c.conversation_id::text, c.last_seq, count(l.seq), COALESCE(min(l.seq), 0), COALESCE(max(l.seq), 0)
+    FROM conversations c LEFT JOIN conversation_log l USING (conversation_id)
+    WHERE c.conversation_id = ANY (%(ids)s::uuid[]) GROUP BY c.conversation_id
 """
 
 # In which conversations some users are or were.

@@ -14,7 +14,7 @@ import typer
 import uvloop
 
 from schemas.ids import is_uuid
-from stream_apps.backfill.run import AWAY, Backfill, Pace, Progress, Selection
+from stream_apps.backfill_run import AWAY, Backfill, Pace, Progress, Selection
 from stream_apps.clients import make_redis
 from stream_apps.log_scanner import LogScanner
 from stream_apps.rebuilding import Rebuilder

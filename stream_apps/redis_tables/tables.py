@@ -143,12 +143,14 @@ class RedisTables:
     async def rebuild(self, snapshot: ConversationSnapshot, *, instead_of: Head | None = None) -> bool:
         return bool(await self._rebuild(*_rebuilding(snapshot, instead_of)))
 
-    async def rebuild_many(self, snapshots: Sequence[tuple[ConversationSnapshot, Head | None]]) -> list[bool]:
-        """The same for many conversations, in one round trip. Others' commands come in between."""
+    async def rebuild_many(self, snapshots: Sequence[tuple[ConversationSnapshot, Head | None]]) -> list[bool | None]:
+        """The same for many conversations, in one round trip; others' commands come in between. None: what is in the
+        tables' place is no table, and has to be dropped."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for snapshot, instead_of in snapshots:
                 await self._rebuild(*_rebuilding(snapshot, instead_of), client=pipeline)
-            return [bool(done) for done in await pipeline.execute()]
+            answers = await pipeline.execute(raise_on_error=False)
+        return [None if is_no_table(answer) else bool(answer) for answer in answers]
 
     async def drop(self, conversation_id: str) -> None:
         keys = (
@@ -206,6 +208,16 @@ class RedisTables:
         news, *errors = await self._receipts(keys, arguments)
         ids = list(changes)
         return Advanced(news, {ids[at]: _local(error) for at, error in zip(errors[::2], errors[1::2], strict=True)})
+
+
+def is_no_table(answer: Any) -> bool:
+    """Whether a command's answer is the error that a key holds something else than a table of ours. Raises the other
+    errors."""
+    if isinstance(answer, Exception):
+        if "WRONGTYPE" not in str(answer):
+            raise answer
+        return True
+    return False
 
 
 def _lua(name: str) -> str:

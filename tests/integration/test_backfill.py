@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from schemas import redis_keys
-from stream_apps.backfill.run import Backfill, Pace, Progress, Selection
+from stream_apps.backfill_run import Backfill, Pace, Progress, Selection
 from stream_apps.log_scanner import LogScanner
 from stream_apps.rebuilding import Rebuilder
 from stream_apps.redis_tables.tables import RedisTables

@@ -1,4 +1,4 @@
-"""One run of backfill: which conversations, how fast, how far it has got."""
+"""One run of backfill: which conversations, how fast, how far it has got. What the backfill command and audit share."""
 
 from __future__ import annotations
 
