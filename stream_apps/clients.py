@@ -16,6 +16,7 @@ def make_redis(settings: StreamSettings, *, timeout_seconds: float = 5) -> Redis
         PackingConnection,
         host=settings.redis_host,
         port=settings.redis_port,
+        db=settings.redis_database,
         password=settings.redis_password.get_secret_value() or None,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=2,
