@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import uuid
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,71 +74,78 @@ async def test_a_redis_that_was_flushed_while_nothing_happens_is_filled_again(st
             assert {name.decode() for name in table} == {redis_keys.USER_COMPLETE, *ids}
 
 
-async def test_backfill_beside_live_traffic_neither_flickers_nor_takes_anything_back(
-    stack: Stack, client: ChatClient
-) -> None:
-    """Everything is rebuilt again and again, by force, while messages come in, one client follows them live, and
-    another reads the history and what the heads say."""
-    alice, bob = await client.register("alice"), await client.register("bob")
-    ids = [await client.create_conversation(alice, bob) for _ in range(10)]
-    total, rate = 1500, 150
-    is_over = asyncio.Event()
-    rebuilt = 0
+@dataclass
+class Traffic:
+    """Messages that go into some conversations while their tables are rebuilt by force, and what is seen of it."""
 
-    async def send_all() -> None:
+    stack: Stack
+    client: ChatClient
+    ids: list[str]
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    rebuilt: int = 0
+
+    async def send(self, user: User, total: int, *, per_second: float) -> None:
         for number in range(total):
-            await client.send(alice, ids[number % len(ids)], str(number))
-            await asyncio.sleep(1 / rate)
+            await self.client.send(user, self.ids[number % len(self.ids)], str(number))
+            await asyncio.sleep(1 / per_second)
 
-    async def rebuild() -> None:
-        nonlocal rebuilt
-        names = [word for name in ids for word in ("--conversation", name)]
-        while not is_over.is_set():
-            status, output, errors = await run(stack, "stream_apps.backfill", *names, "--force", "--json")
+    async def rebuild(self) -> None:
+        """Again and again, as an operator would."""
+        names = [word for name in self.ids for word in ("--conversation", name)]
+        while not self.is_over.is_set():
+            status, output, errors = await run(self.stack, "stream_apps.backfill", *names, "--force", "--json")
             assert status in (0, 1), errors
             assert not json.loads(output)["unknown"]
-            rebuilt += json.loads(output)["rebuilt"]
+            self.rebuilt += json.loads(output)["rebuilt"]
 
-    async def watch_heads() -> None:
-        seen = dict.fromkeys(ids, 0)
-        async with connect(stack) as redis:
-            while not is_over.is_set():
-                for name in ids:
+    async def watch_heads(self) -> None:
+        seen = dict.fromkeys(self.ids, 0)
+        async with connect(self.stack) as redis:
+            while not self.is_over.is_set():
+                for name in self.ids:
                     seq = await head_seq(redis, name)
                     assert seq >= seen[name], "a table was taken back"
                     seen[name] = seq
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.01)
 
-    async def read_history() -> None:
-        seen = dict.fromkeys(ids, 0)
-        while not is_over.is_set():
-            for name in ids:
-                answer = await client.get(bob, f"/v1/conversations/{name}/messages", limit=200)
+    async def read_history(self, user: User) -> None:
+        seen = dict.fromkeys(self.ids, 0)
+        while not self.is_over.is_set():
+            for name in self.ids:
+                answer = await self.client.get(user, f"/v1/conversations/{name}/messages", limit=200)
                 seqs = [message["seq"] for message in answer.json()["messages"]]
                 assert seqs == list(range(2, 2 + len(seqs))), "a page had a hole"
                 assert len(seqs) >= seen[name], "a page was taken back"
                 seen[name] = len(seqs)
-            await asyncio.sleep(0.02)
+                await asyncio.sleep(0.01)
 
-    async with client.stream(bob) as events:
-        sending = asyncio.create_task(send_all())
-        watching = [asyncio.create_task(work()) for work in (rebuild, watch_heads, read_history)]
-        received: dict[str, list[int]] = {name: [] for name in ids}
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            count = 0
-            async for event in events:
-                assert event.event in {"ready", "ConversationCreated", "MessageSent"}, event
-                if event.event == "MessageSent":
-                    told = json.loads(event.data)
-                    received[told["conversation_id"]].append(told["seq"])
-                    count += 1
-                    if count == total:
-                        break
-        await sending
-        is_over.set()
-        await asyncio.gather(*watching)
-    assert all(seqs == list(range(2, total // len(ids) + 2)) for seqs in received.values())
-    assert rebuilt >= len(ids)
+    async def receive(self, events: Any, total: int) -> None:
+        """Every message live, once, in order, and no gap."""
+        received: dict[str, list[int]] = {name: [] for name in self.ids}
+        while sum(map(len, received.values())) < total:
+            event = await anext(events)
+            assert event.event in {"ready", "ConversationCreated", "MessageSent"}, event
+            if event.event == "MessageSent":
+                told = json.loads(event.data)
+                received[told["conversation_id"]].append(told["seq"])
+        self.is_over.set()
+        assert all(seqs == list(range(2, total // len(self.ids) + 2)) for seqs in received.values())
+
+
+async def test_backfill_beside_live_traffic_neither_flickers_nor_takes_anything_back(
+    stack: Stack, client: ChatClient
+) -> None:
+    alice, bob = await client.register("alice"), await client.register("bob")
+    ids = [await client.create_conversation(alice, bob) for _ in range(5)]
+    traffic = Traffic(stack, client, ids)
+    total = 750
+    async with client.stream(bob) as events, asyncio.timeout(240), asyncio.TaskGroup() as group:
+        group.create_task(traffic.receive(events, total))
+        group.create_task(traffic.send(alice, total, per_second=150))
+        group.create_task(traffic.rebuild())
+        group.create_task(traffic.watch_heads())
+        group.create_task(traffic.read_history(bob))
+    assert traffic.rebuilt >= len(ids)
     names = [word for name in ids for word in ("--conversation", name)]
     status, output, _ = await run(stack, "stream_apps.audit", "check", *names, "--json")
     report = json.loads(output)

@@ -44,13 +44,14 @@ async def scanner(servers: tuple[Server, Server]) -> AsyncIterator[LogScanner]:
 
 
 def backfill(world: World, scanner: LogScanner, **options: Any) -> Backfill:
-    return Backfill(scanner, Rebuilder(scanner, world.redis), **{"pace": Pace(0), "patience_seconds": 0} | options)
+    known: dict[str, Any] = {"pace": Pace(0), "patience_seconds": 0, **options}
+    return Backfill(scanner, Rebuilder(scanner, world.redis), **known)
 
 
 async def everything(world: World) -> dict[str, Any]:
     """All that the tables hold, without the epochs, which differ between lives."""
     held: dict[str, Any] = {}
-    keys: list[bytes] = await world.redis.keys("*")
+    keys: Any = await world.redis.keys("*")
     for key in keys:
         if await world.redis.type(key) == b"stream":
             held[key.decode()] = await world.redis.xrange(key)
