@@ -19,7 +19,7 @@ from stream_apps.audit.suspects import Suspects
 from stream_apps.audit.telemetry import AuditMetrics
 from stream_apps.audit.topic import TAKE_RECORDS, TopicReader
 from stream_apps.log_scanner import LogScanner, Touched
-from stream_apps.rebuilding import Rebuilder
+from stream_apps.rebuilding import Rebuilder, split
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ MOST_TAKES = 50
 
 WHOLE_CONVERSATIONS = 2
 """Of those touched, so many are compared with all that follows from their entries, at each look."""
+
+WHOLE_SUSPECTS = 50
+GROUP_CONVERSATIONS = 500
+GROUP_ENTRIES = 5000
+"""What one comparison takes."""
 
 REPAIRED_AT_ONCE = 100
 MOST_AWAITED = 50_000
@@ -87,23 +92,30 @@ class Auditor:
         return until
 
     async def _look_at_tables(self, touched: Sequence[str]) -> list[Fault]:
-        windows, self._windows = self._windows, {}
-        try:
+        """What is wrong with as many tables as one look takes: first those under suspicion. What has to wait stays
+        under suspicion."""
+        suspects = [fault for fault in self._suspects.faults() if fault.place is not Place.KAFKA]
+        suspected = dict.fromkeys(fault.conversation_id for fault in suspects)
+        whole = [name for name in suspected if name not in self._windows][:WHOLE_SUSPECTS]
+        whole += random.sample(touched, min(WHOLE_CONVERSATIONS, len(touched)))
+        found = dict.fromkeys(await self._comparison.compare_whole(dict.fromkeys(whole)) if whole else ())
+        looked_at = set(whole)
+        left = self._settings.audit_look_entries
+        first = [name for name in suspected if name in self._windows]
+        last_seqs = {name: self._windows[name].settled_seq for name in dict.fromkeys([*first, *self._windows])}
+        for group in split(last_seqs, entries=min(left, GROUP_ENTRIES), conversations=GROUP_CONVERSATIONS):
+            if left <= 0:
+                break
+            windows = {name: self._windows[name] for name in group}
             faults = await self._comparison.compare_windows(windows)
-            whole = {
-                fault.conversation_id
-                for fault in self._suspects.faults()
-                if fault.place is not Place.KAFKA and fault.conversation_id not in windows
-            }
-            whole.update(random.sample(touched, min(WHOLE_CONVERSATIONS, len(touched))))
-            found = {*faults, *await self._comparison.compare_whole(whole)} if whole else set(faults)
-        except BaseException:
-            self._windows = windows | self._windows
-            raise
-        # What is under suspicion is looked at again.
-        for fault in found:
-            if fault.conversation_id in windows:
-                self._windows[fault.conversation_id] = windows[fault.conversation_id]
+            found.update(dict.fromkeys(faults))
+            looked_at.update(group)
+            wrong = {fault.conversation_id for fault in faults}
+            for name, window in windows.items():
+                left -= max(0, window.settled_seq - window.first_seq) + 1
+                if name not in wrong:
+                    del self._windows[name]
+        found.update(dict.fromkeys(fault for fault in suspects if fault.conversation_id not in looked_at))
         return list(found)
 
     async def _look_at_kafka(self, touched: dict[str, Touched], since: datetime) -> list[Fault]:
@@ -178,13 +190,18 @@ class Auditor:
                 self._follower.close(fault.conversation_id)
                 self._awaited.pop(fault.conversation_id, None)
                 self._doubtful = [one for one in self._doubtful if one.conversation_id != fault.conversation_id]
-        names = list(wrong)
+        if wrong:
+            try:
+                await self._repair(list(wrong))
+            finally:
+                # What is still found is news: it is repaired again.
+                self._suspects.clear(wrong)
+
+    async def _repair(self, names: Sequence[str]) -> None:
         self._rebuilder.forget_users()
         for at in range(0, len(names), REPAIRED_AT_ONCE):
-            some = names[at : at + REPAIRED_AT_ONCE]
-            done = await self._rebuilder.rebuild(some, force=True)
+            done = await self._rebuilder.rebuild(names[at : at + REPAIRED_AT_ONCE], force=True)
             await self._rebuilder.drop(done.unknown)
-            self._suspects.clear(some)
             self._metrics.repairs_total.inc(done.rebuilt + len(done.unknown))
             logger.warning("rebuilt %d conversations for their faults; %d moved on", done.rebuilt, len(done.moved))
 

@@ -28,6 +28,9 @@ class AuditSettings(StreamSettings):
     audit_phantom_seconds: float = Field(
         default=60.0, ge=0, description="The same for what Postgres does not show (yet)."
     )
+    audit_look_entries: int = Field(
+        default=20_000, ge=1, description="Entries that one look compares at the most; the rest waits for the next one."
+    )
     audit_lately_seconds: float = Field(
         default=3600.0, gt=0, description="What was touched since then is rebuilt before the rest."
     )

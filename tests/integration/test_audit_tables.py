@@ -26,6 +26,7 @@ from stream_apps.audit.tables import TableReader
 from stream_apps.audit.telemetry import AuditMetrics
 from stream_apps.audit.topic import TopicReader
 from stream_apps.backfill_run import Backfill, Pace
+from stream_apps.log_reader import LogUnavailable
 from stream_apps.log_scanner import LogScanner
 from stream_apps.rebuilding import Rebuilder
 from tests.integration.servers import READER, Server, free_port, login, start_postgres, start_redis
@@ -417,6 +418,49 @@ async def test_tables_are_not_compared_while_they_are_filled_but_afterwards(worl
         await program.auditor.look(tables_are_whole=True)
         assert program.count("audit_faults_total", place="redis", kind="altered") == 1
         assert program.count("audit_repairs_total") == 1
+
+
+async def test_what_is_too_much_for_one_look_waits_for_the_next_ones(world: World, scanner: LogScanner) -> None:
+    alice = await world.register()
+    async with auditing(world, scanner, audit_look_entries=1) as program:
+        ids = [await world.create_conversation(alice) for _ in range(3)]
+        for conversation_id in ids:
+            await world.send(conversation_id, *"abcdef")
+            await world.redis.xdel(redis_keys.timeline_key(conversation_id), "4-0")
+        repaired: list[float] = []
+        while not repaired or repaired[-1] < 3:
+            await program.look()
+            repaired.append(program.count("audit_repairs_total"))
+        assert len(repaired) > 1
+        assert program.count("audit_faults_total", place="redis", kind="gap") == 3
+
+
+async def test_a_repair_that_failed_is_made_up_for(world: World, scanner: LogScanner) -> None:
+    alice = await world.register()
+    async with auditing(world, scanner, audit_confirm_seconds=0.3) as program:
+        conversation_id = await world.create_conversation(alice)
+        await world.send(conversation_id, *"abcdef")
+        await rewrite(world.redis, conversation_id, altered)
+        await program.look()
+        await asyncio.sleep(0.4)
+        rebuild, program.auditor._rebuilder = program.auditor._rebuilder, Away()  # type: ignore[assignment]
+        with pytest.raises(LogUnavailable):
+            await program.look()
+        program.auditor._rebuilder = rebuild
+        assert program.count("audit_repairs_total") == 0
+        await program.look()
+        await asyncio.sleep(0.4)
+        await program.look()
+        assert program.count("audit_repairs_total") == 1
+
+
+class Away:
+    """A rebuilder while Postgres is away."""
+
+    def forget_users(self) -> None: ...
+
+    async def rebuild(self, ids: list[str], *, force: bool) -> None:
+        raise LogUnavailable("away")
 
 
 async def test_no_content_of_messages_is_told(world: World, scanner: LogScanner) -> None:
