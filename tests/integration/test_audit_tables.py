@@ -423,16 +423,16 @@ async def test_tables_are_not_compared_while_they_are_filled_but_afterwards(worl
 async def test_what_is_too_much_for_one_look_waits_for_the_next_ones(world: World, scanner: LogScanner) -> None:
     alice = await world.register()
     async with auditing(world, scanner, audit_look_entries=1) as program:
-        ids = [await world.create_conversation(alice) for _ in range(3)]
+        ids = [await world.create_conversation(alice) for _ in range(6)]
         for conversation_id in ids:
             await world.send(conversation_id, *"abcdef")
             await world.redis.xdel(redis_keys.timeline_key(conversation_id), "4-0")
         repaired: list[float] = []
-        while not repaired or repaired[-1] < 3:
+        while not repaired or repaired[-1] < 6:
             await program.look()
             repaired.append(program.count("audit_repairs_total"))
         assert len(repaired) > 1
-        assert program.count("audit_faults_total", place="redis", kind="gap") == 3
+        assert program.count("audit_faults_total", place="redis", kind="gap") == 6
 
 
 async def test_a_repair_that_failed_is_made_up_for(world: World, scanner: LogScanner) -> None:
