@@ -78,6 +78,12 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the timeline worker ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["timeline"] = await timeline.compare(stack)
+    return {**results, **await measure_beside_traffic(stack, parts, seconds)}
+
+
+async def measure_beside_traffic(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
+    """The results of those parts that are not about the path of a message alone."""
+    results: dict[str, Any] = {}
     if "outboxes" in parts:
         print("measuring one, two and four outboxes ...", flush=True)
         with stopped(stack, READERS):
