@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from aiokafka.errors import KafkaTimeoutError
+
 from stream_apps.audit.checker import Copied, Fault, Follower, Kind, Place, lacking
 from stream_apps.audit.comparison import Comparison
 from stream_apps.audit.tables import TableReader
@@ -133,9 +135,11 @@ class FullPass:
         faults: list[Fault] = []
         doubtful: list[Copied] = []
         empty = 0
-        while not topic.is_at_noted_end() and empty < MOST_EMPTY_TAKES:
+        while not topic.is_at_noted_end():
             taken, count = await topic.take(timeout_ms=TAKE_TIMEOUT_MS)
             empty = 0 if count else empty + 1
+            if empty > MOST_EMPTY_TAKES:
+                raise KafkaTimeoutError("Kafka did not bring what it has")
             records = [record for record in taken if not scope.ids or record.conversation_id in expected]
             report.records += len(records)
             for record in records:

@@ -163,6 +163,14 @@ async def test_backfill_beside_live_traffic_neither_flickers_nor_takes_anything_
     assert report["records"] >= total
 
 
+async def metric(stack: Stack, name: str) -> float:
+    """A sample of the audit program's metrics, 0 if there is none."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        text = (await http.get(f"http://127.0.0.1:{stack.ports.audit_metrics}/metrics")).text
+    values = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+    return float(values[0]) if values else 0.0
+
+
 async def make_conversation(client: ChatClient, stack: Stack, messages: int) -> tuple[User, str]:
     alice, bob = await client.register("alice"), await client.register("bob")
     conversation_id = await client.create_conversation(alice, bob)
@@ -218,6 +226,11 @@ async def test_what_was_planted_in_kafka_and_redis_is_found_and_redis_is_repaire
     assert {fault["place"] for fault in report["left"]} == {"kafka"}
     async with connect(stack) as redis:
         assert await redis.xlen(redis_keys.timeline_key(other)) == 6
+    # The program that looks all the time finds it by itself.
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for kind in ("altered", "foreign"):
+            while not await metric(stack, f'audit_faults_total{{kind="{kind}",place="kafka"}}'):
+                await asyncio.sleep(0.5)
 
 
 async def test_dead_letters_are_listed_shown_redriven_and_dropped(stack: Stack) -> None:
