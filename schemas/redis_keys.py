@@ -105,6 +105,12 @@ PRESENCE_KEY = "presence"
 """Sorted set: user id -> when its lease ends (seconds since 1970). Written by delivery; whoever is in it, and whose
 lease has not ended, has a live client."""
 
+TABLES_MARKER = "tables:marker"
+"""Hash, written by audit alone: `life` (random, made when an empty Redis was found), `state` (`whole`, or `partial`
+while that Redis is being filled) and `checked_until` (microseconds since 1970 by Postgres' clock: entries older than
+this have been looked for in the tables). It goes and goes back together with the tables, which is how their loss shows:
+there is no marker, or one that says less than it did."""
+
 USER_COMPLETE = "complete"
 """Field of a user's table that says it was built from Postgres. A table without it proves nothing."""
 

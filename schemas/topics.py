@@ -61,6 +61,14 @@ RECEIPT_EVENTS_DEAD_LETTER = Topic(
     purpose="Records of receipt.events that could never be applied, with the reason in their headers.",
 )
 
+DEAD_LETTERS_SETTLED = Topic(
+    name="dead-letters.settled",
+    key="{topic}:{partition}:{offset} of a dead letter",
+    partitions=1,
+    retention_ms=90 * DAY_MS,
+    purpose="What operators have done about dead letters: redriven or dropped.",
+)
+
 HEARTBEAT_TABLE = Topic(
     name=f"{CONNECTOR_TOPIC_PREFIX}.public.cdc_heartbeat",
     key="the row's primary key",
@@ -82,6 +90,7 @@ TOPICS = (
     CONVERSATION_EVENTS_DEAD_LETTER,
     RECEIPT_EVENTS,
     RECEIPT_EVENTS_DEAD_LETTER,
+    DEAD_LETTERS_SETTLED,
     HEARTBEAT_TABLE,
     CONNECTOR_HEARTBEAT,
 )

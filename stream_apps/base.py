@@ -71,6 +71,16 @@ class Watchdog:
         self._since = clock()
         self._committed = -1
 
+    @property
+    def patience(self) -> float:
+        """How many seconds without progress are borne with."""
+        return self._seconds
+
+    @property
+    def seconds_without_progress(self) -> float:
+        """How long records have waited by now without one being committed."""
+        return self._clock() - self._since
+
     def excuse(self) -> None:
         """There is a known reason for no progress: waiting for something that is away is no stall."""
         self._since = self._clock()

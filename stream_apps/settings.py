@@ -16,6 +16,7 @@ class StreamSettings(BaseSettings):
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka's bootstrap servers, comma-separated.")
     redis_host: str = Field(default="127.0.0.1", description="Redis' host.")
     redis_port: int = Field(default=6380, ge=1, le=65535, description="Redis' port.")
+    redis_database: int = Field(default=0, ge=0, description="Number of Redis' database.")
     redis_password: SecretStr = Field(default=SecretStr(""), description="Redis' password.")
     database_host: str = Field(default="127.0.0.1", description="PostgreSQL's host.")
     database_port: int = Field(default=5433, ge=1, le=65535, description="PostgreSQL's port.")

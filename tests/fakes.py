@@ -17,7 +17,7 @@ from schemas.redis_keys import (
     decode_participation,
 )
 from stream_apps.log_reader import ConversationSnapshot, LogEntry, latest_changes
-from stream_apps.redis_tables.tables import Advanced, Applied, MembershipChange, ReceiptChange, TimelineEvent
+from stream_apps.redis_tables.tables import Advanced, Applied, Head, MembershipChange, ReceiptChange, TimelineEvent
 
 
 @dataclass
@@ -102,9 +102,9 @@ class InMemoryTables:
                 first = table.timeline[0][0]
                 table.changes = {name: change for name, change in table.changes.items() if change[0] >= first}
 
-    async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
+    async def rebuild(self, snapshot: ConversationSnapshot, *, instead_of: Head | None = None) -> bool:
         held = self.conversations.get(snapshot.conversation_id)
-        if held is not None and held.seq >= snapshot.seq:
+        if held is not None and held.seq >= snapshot.seq and instead_of != Head(str(held.epoch), held.seq):
             return False
         entries = [(e.seq, e.event_type, e.event_id, e.payload) for e in snapshot.entries]
         self.conversations[snapshot.conversation_id] = ConversationTable(

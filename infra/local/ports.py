@@ -33,6 +33,7 @@ class Ports:
     redis: int = 6380
     timeline_metrics: int = 9101
     supervise_metrics: int = 9104
+    audit_metrics: int = 9105
 
 
 PORT_NAMES = tuple(field.name for field in fields(Ports))

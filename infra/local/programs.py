@@ -260,6 +260,10 @@ def _timeline_command(site: Site) -> list[str]:
     return _python("faust", *options, "worker", "-l", "info", "--without-web")
 
 
+def _audit_environment(site: Site) -> dict[str, str]:
+    return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.audit_metrics)}
+
+
 def _migrations_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
@@ -362,7 +366,7 @@ PROGRAMS = (
         needs=("migrations", "topics", "redis"),
         command=_timeline_command,
         environment=_timeline_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.timeline_metrics, "/metrics"),
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.timeline_metrics, "/healthz"),
     ),
     Program(
         name="delivery",
@@ -379,6 +383,14 @@ PROGRAMS = (
         command=lambda _: _python("connectors", "supervise", "connectors/configs"),
         environment=_supervise_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.supervise_metrics, "/metrics"),
+    ),
+    Program(
+        name="audit",
+        port="audit_metrics",
+        needs=("migrations", "topics", "redis"),
+        command=lambda _: _python("stream_apps.audit", "run"),
+        environment=_audit_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.audit_metrics, "/healthz"),
     ),
 )
 

@@ -1,14 +1,18 @@
--- Replaces a conversation's tables by what Postgres holds, under a new epoch; unless they are as far already.
+-- Replaces a conversation's tables by what Postgres holds, under a new epoch; unless they are as far already. Tables that
+-- are as far are replaced only while they are those that the caller has seen, told by epoch and seq: whoever has applied
+-- an event since, or rebuilt them, keeps what it wrote.
 --
 -- KEYS  head, timeline, participants, changes, receipts, live channel
 -- ARGV  seq, epoch, title ('' for none, else '+' and the title), last message ('' for none), its last change ('' for
---       none), then the numbers of participants, changes and receipts; then per participant: user, its participation;
---       per change: message id, its value; per receipt: user, delivered_seq, read_seq; then per entry of the timeline,
---       in seq order: seq, type, event id, payload
+--       none), then the numbers of participants, changes and receipts, then the epoch and the seq of the tables that may
+--       be replaced although they are as far ('' and '' for none); then per participant: user, its participation; per
+--       change: message id, its value; per receipt: user, delivered_seq, read_seq; then per entry of the timeline, in
+--       seq order: seq, type, event id, payload
 -- Answers 1 if the tables were replaced. The newest entry is published, so that watchers notice what they have missed.
 -- Receipts are merged, not replaced: the table may know more than Postgres did when it was read.
 local head, timeline, participants, changes, receipts, channel = unpack(KEYS)
-if tonumber(redis.call('HGET', head, 'seq') or 0) >= tonumber(ARGV[1]) then
+local held = redis.call('HMGET', head, 'seq', 'epoch')
+if tonumber(held[1] or 0) >= tonumber(ARGV[1]) and not (held[2] == ARGV[9] and held[1] == ARGV[10]) then
     return 0
 end
 redis.call('DEL', head, timeline, participants, changes)
@@ -22,10 +26,10 @@ end
 if ARGV[5] ~= '' then
     redis.call('HSET', head, 'last_change', ARGV[5])
 end
-local first_change = 9 + tonumber(ARGV[6]) * 2
+local first_change = 11 + tonumber(ARGV[6]) * 2
 local first_receipt = first_change + tonumber(ARGV[7]) * 2
 local first_entry = first_receipt + tonumber(ARGV[8]) * 3
-for p = 9, first_change - 1, 2 do
+for p = 11, first_change - 1, 2 do
     redis.call('HSET', participants, ARGV[p], ARGV[p + 1])
 end
 for c = first_change, first_receipt - 1, 2 do

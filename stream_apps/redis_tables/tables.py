@@ -72,14 +72,22 @@ class Advanced(NamedTuple):
     errors: Mapping[str, str]
 
 
+class Head(NamedTuple):
+    """How far a conversation's tables are, and which life of theirs it is."""
+
+    epoch: str
+    seq: int
+
+
 class Tables(Protocol):
     """The tables as the timeline app writes them. (tests/contract holds all implementations to one behaviour.)"""
 
     async def apply(self, changes: Mapping[str, Sequence[TimelineEvent]]) -> dict[str, Applied]:
         """Applies each conversation's events, which are in seq order, as far as they follow on its head."""
 
-    async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
-        """Replaces a conversation's tables unless they are as far already. Says whether it did."""
+    async def rebuild(self, snapshot: ConversationSnapshot, *, instead_of: Head | None = None) -> bool:
+        """Replaces a conversation's tables unless they are as far already; if they are, only while their head is
+        `instead_of`. Says whether it did."""
 
     async def drop(self, conversation_id: str) -> None:
         """Removes a conversation's tables, whatever is in their place. Absent is always safe: readers go to Postgres,
@@ -132,28 +140,17 @@ class RedisTables:
             for conversation_id, at in zip(changes, range(0, len(answer), 3), strict=True)
         }
 
-    async def rebuild(self, snapshot: ConversationSnapshot) -> bool:
-        title = "" if snapshot.title is None else f"+{snapshot.title}"
-        arguments: list[Any] = [snapshot.seq, _new_epoch(), title]
-        arguments += (snapshot.last_message or b"", snapshot.last_change or b"")
-        arguments += (len(snapshot.participants), len(snapshot.changes), len(snapshot.receipts))
-        for user_id, participation in snapshot.participants.items():
-            arguments += (user_id, redis_keys.encode_participation(participation))
-        for message_id, change in snapshot.changes.items():
-            arguments += (message_id, b"%d %b" % (change.seq, change.payload))
-        for user_id, receipt in snapshot.receipts.items():
-            arguments += (user_id, *receipt)
-        for entry in snapshot.entries:
-            arguments += (entry.seq, entry.event_type, entry.event_id, entry.payload)
-        keys = (
-            redis_keys.head_key,
-            redis_keys.timeline_key,
-            redis_keys.participants_key,
-            redis_keys.changes_key,
-            redis_keys.receipts_key,
-            redis_keys.live_channel,
-        )
-        return bool(await self._rebuild([key(snapshot.conversation_id) for key in keys], arguments))
+    async def rebuild(self, snapshot: ConversationSnapshot, *, instead_of: Head | None = None) -> bool:
+        return bool(await self._rebuild(*_rebuilding(snapshot, instead_of)))
+
+    async def rebuild_many(self, snapshots: Sequence[tuple[ConversationSnapshot, Head | None]]) -> list[bool | None]:
+        """The same for many conversations, in one round trip; others' commands come in between. None: what is in the
+        tables' place is no table, and has to be dropped."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for snapshot, instead_of in snapshots:
+                await self._rebuild(*_rebuilding(snapshot, instead_of), client=pipeline)
+            answers = await pipeline.execute(raise_on_error=False)
+        return [None if is_no_table(answer) else bool(answer) for answer in answers]
 
     async def drop(self, conversation_id: str) -> None:
         keys = (
@@ -213,8 +210,45 @@ class RedisTables:
         return Advanced(news, {ids[at]: _local(error) for at, error in zip(errors[::2], errors[1::2], strict=True)})
 
 
+def is_no_table(answer: Any) -> bool:
+    """Whether a command's answer is the error that a key holds something else than a table of ours. Raises the other
+    errors."""
+    if isinstance(answer, Exception):
+        if "WRONGTYPE" not in str(answer):
+            raise answer
+        return True
+    return False
+
+
 def _lua(name: str) -> str:
     return (files("stream_apps.redis_tables") / f"{name}.lua").read_text()
+
+
+def _rebuilding(snapshot: ConversationSnapshot, instead_of: Head | None) -> tuple[list[str], list[Any]]:
+    """Keys and arguments of rebuild.lua."""
+    title = "" if snapshot.title is None else f"+{snapshot.title}"
+    changes = snapshot.changes
+    arguments: list[Any] = [snapshot.seq, _new_epoch(), title]
+    arguments += (snapshot.last_message or b"", snapshot.last_change or b"")
+    arguments += (len(snapshot.participants), len(changes), len(snapshot.receipts))
+    arguments += instead_of or ("", "")
+    for user_id, participation in snapshot.participants.items():
+        arguments += (user_id, redis_keys.encode_participation(participation))
+    for message_id, change in changes.items():
+        arguments += (message_id, b"%d %b" % (change.seq, change.payload))
+    for user_id, receipt in snapshot.receipts.items():
+        arguments += (user_id, *receipt)
+    for entry in snapshot.entries:
+        arguments += (entry.seq, entry.event_type, entry.event_id, entry.payload)
+    keys = (
+        redis_keys.head_key,
+        redis_keys.timeline_key,
+        redis_keys.participants_key,
+        redis_keys.changes_key,
+        redis_keys.receipts_key,
+        redis_keys.live_channel,
+    )
+    return [key(snapshot.conversation_id) for key in keys], arguments
 
 
 def _new_epoch() -> str:

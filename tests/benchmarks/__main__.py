@@ -23,16 +23,16 @@ import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import change_data_capture, end_to_end, http, live, log_writer, outboxes, timeline
+from tests.benchmarks import backfill, change_data_capture, end_to_end, http, live, log_writer, outboxes, timeline
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes", "live")
+PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes", "live", "backfill")
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
-READERS = ("timeline", "delivery")
+READERS = ("timeline", "delivery", "audit")
 ACKNOWLEDGED_RATE = 1000.0
 BACKLOG = 60_000
 
@@ -78,6 +78,12 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the timeline worker ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["timeline"] = await timeline.compare(stack)
+    return {**results, **await measure_beside_traffic(stack, parts, seconds)}
+
+
+async def measure_beside_traffic(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
+    """The results of those parts that are not about the path of a message alone."""
+    results: dict[str, Any] = {}
     if "outboxes" in parts:
         print("measuring one, two and four outboxes ...", flush=True)
         with stopped(stack, READERS):
@@ -85,6 +91,9 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
     if "live" in parts:
         print("measuring live clients ...", flush=True)
         results["live"] = await live.measure_live(stack, seconds=seconds)
+    if "backfill" in parts:
+        print("measuring backfill ...", flush=True)
+        results["backfill"] = await backfill.measure(stack)
     return results
 
 
@@ -258,6 +267,11 @@ def render(results: dict[str, Any]) -> str:
         )
     if crowds := results.get("live"):
         sections.append(live.render(crowds))
+    if filled := results.get("backfill"):
+        sections.append(
+            f"**Backfill** of {filled['conversations']} conversations into an empty Redis, the whole system running,"
+            f" idle: {filled['entries']} entries in {filled['seconds']} s ({filled['entries_per_second']}/s)."
+        )
     return "\n\n".join(sections)
 
 

@@ -21,6 +21,7 @@ from stream_apps.redis_tables.replies import is_passing_reply
 from stream_apps.redis_tables.tables import (
     Advanced,
     Applied,
+    Head,
     MembershipChange,
     ReceiptChange,
     RedisTables,
@@ -270,6 +271,36 @@ async def test_a_rebuild_that_goes_further_starts_a_new_epoch(reading: Reading, 
     assert after.epoch != before.epoch
     assert [entry[0] for entry in after.timeline] == [5, 6, 7, 8, 9]
     assert await reading.tables.apply({conversation_id: [event(10)]}) == {conversation_id: Applied(1, 0, None)}
+
+
+async def test_a_rebuild_replaces_tables_that_are_as_far_only_while_they_are_those_that_were_seen(
+    reading: Reading, conversation_id: str
+) -> None:
+    await reading.tables.apply({conversation_id: [event(1), event(2, text="altered"), event(3)]})
+    seen = await reading.find(conversation_id)
+    assert seen is not None
+    head = Head(seen.epoch, seen.seq)
+    assert not await reading.tables.rebuild(snapshot(conversation_id, 3), instead_of=Head("another", 3))
+    await reading.tables.apply({conversation_id: [event(4)]})
+    assert not await reading.tables.rebuild(snapshot(conversation_id, 3), instead_of=head)
+    assert await reading.tables.rebuild(snapshot(conversation_id, 4), instead_of=Head(head.epoch, 4))
+    after = await reading.find(conversation_id)
+    assert after is not None
+    assert after.epoch != seen.epoch
+    assert after.timeline == [row(event(seq)) for seq in range(1, 5)]
+
+
+async def test_only_a_rebuild_instead_of_what_was_seen_takes_a_table_back(
+    reading: Reading, conversation_id: str
+) -> None:
+    await reading.tables.apply({conversation_id: [event(seq) for seq in range(1, 6)]})
+    seen = await reading.find(conversation_id)
+    assert seen is not None
+    assert await reading.tables.rebuild(snapshot(conversation_id, 3), instead_of=Head(seen.epoch, 5))
+    after = await reading.find(conversation_id)
+    assert after is not None
+    assert (after.seq, [entry[0] for entry in after.timeline]) == (3, [1, 2, 3])
+    assert await reading.tables.apply({conversation_id: [event(4)]}) == {conversation_id: Applied(1, 0, None)}
 
 
 async def test_a_join_needs_a_complete_user_table(reading: Reading) -> None:

@@ -23,7 +23,7 @@ CONVERSATIONS = 10
 SECONDS_BEFORE_KILL = 2
 SECONDS_AFTER_KILL = 10
 SECONDS_TO_SETTLE = 60
-PROGRAMS = ("ingest-api", "timeline", "connect", "kafka", "redis", "postgres", "delivery")
+PROGRAMS = ("ingest-api", "timeline", "connect", "kafka", "redis", "postgres", "delivery", "audit")
 
 
 @dataclass

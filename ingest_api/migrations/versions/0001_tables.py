@@ -80,6 +80,9 @@ CREATE TABLE conversation_log (
 );
 -- What changed a conversation besides its messages: read for every page that Redis does not answer.
 CREATE INDEX ix_conversation_log_changes ON conversation_log (conversation_id, seq) WHERE type <> 'MessageSent';
+-- Which conversations were touched lately: the log grows in time's order, so a range of blocks is a range of time.
+CREATE INDEX ix_conversation_log_created_at ON conversation_log USING brin (created_at)
+    WITH (pages_per_range = 16, autosummarize = on);
 CREATE INDEX ix_conversation_log_message_id ON conversation_log (message_id, seq) WHERE message_id IS NOT NULL;
 
 CREATE TABLE receipts (
