@@ -51,7 +51,7 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 	@$(BIN)/lint-imports --no-cache
 
 faults: install ## kill every process in turn under load, three rounds (about 10 minutes)
-	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
+	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 CHAT4ALL_WEBHOOK_MESSAGES=10000 \
 	  $(BIN)/python -m pytest tests/faults
 
 bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)

@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
+from stream_apps.clients import make_redis
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.log_reader import LogReader
 from stream_apps.parking import Attendant, ParkingLot
-from stream_apps.redis_tables.connection import PackingConnection
+from stream_apps.parts import MetricsServer, RedisPart, make_registry
 from stream_apps.redis_tables.tables import RedisTables
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
 from stream_apps.timeline.agents import Receipts, Timeline
 
 
-class MetricsServer:
-    """Serves the registry on loopback, on a thread of its own: it answers while the app is busy."""
-
-    def __init__(self, port: int, registry: CollectorRegistry) -> None:
-        self._port = port
-        self._registry = registry
-
-    async def open(self) -> None:
-        self._server, self._thread = start_http_server(self._port, addr="127.0.0.1", registry=self._registry)
-
-    async def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class RedisPart:
-    """Closes the client; it connects by itself."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def open(self) -> None:
-        """Nothing: the client connects when it is first used."""
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-
-
 def create_app(settings: StreamSettings) -> StreamApp:
     """The Faust app. Nothing is connected before a worker runs it."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = make_registry()
     metrics = TimelineMetrics(registry)
-    connections: ConnectionPool = ConnectionPool(
-        PackingConnection,
-        host=settings.redis_host,
-        port=settings.redis_port,
-        password=settings.redis_password.get_secret_value() or None,
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-    )
-    redis = Redis.from_pool(connections)
+    redis = make_redis(settings)
     log = LogReader(settings.database_arguments() | {"application_name": "chat4all timeline"}, max_connections=2)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
     watchdog = Watchdog(settings.watchdog_seconds)
