@@ -52,7 +52,7 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 
 faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about half an hour)
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
-	  $(BIN)/python -m pytest -rP tests/faults
+	  CHAT4ALL_WEBHOOK_MESSAGES=10000 $(BIN)/python -m pytest -rP tests/faults
 
 bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)
 	@$(BIN)/python -m tests.benchmarks

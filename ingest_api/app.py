@@ -19,6 +19,7 @@ from ingest_api.admission.turns import TurnMetrics, Turns
 from ingest_api.audit.heads import HeadExport, read_head
 from ingest_api.audit.routes import router as audit_router
 from ingest_api.audit.trail import AuditTrail
+from ingest_api.channels.routes import router as channels_router
 from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import connector, create_engine
 from ingest_api.dispatch import CommandDispatch
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         receipts_router,
         conversations_router,
         users_router,
+        channels_router,
         security_router,
         audit_router,
         health.router,
@@ -191,4 +193,5 @@ def _assemble(
         issuer=settings.issuer,
         gate=gate,
         audit=audit,
+        webhook_allow_http=settings.webhook_allow_http,
     )

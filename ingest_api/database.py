@@ -22,6 +22,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
     text,
@@ -171,6 +172,72 @@ audit_head = Table(
     ),
     Column("position", BigInteger, nullable=False),
     Column("entry_hash", LargeBinary, nullable=False),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("channel_id", Uuid(as_uuid=False), primary_key=True),
+    Column("user_id", Uuid(as_uuid=False), ForeignKey("users.user_id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("code_hash", LargeBinary, nullable=False),
+    Column("code_expires_at", DateTime(timezone=True), nullable=False),
+    Column("wrong_codes", SmallInteger, nullable=False, server_default="0"),
+    Column("set_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("challenged_at", DateTime(timezone=True)),
+    Column("verified_at", DateTime(timezone=True)),
+    Column("failing_since", DateTime(timezone=True)),
+    Column("last_error", Text),
+    Column("disabled_at", DateTime(timezone=True)),
+    UniqueConstraint("user_id", "channel", name="channels_user_id_channel"),
+)
+
+channel_secrets = Table(
+    "channel_secrets",
+    metadata,
+    Column("secret_id", Uuid(as_uuid=False), primary_key=True),
+    Column(
+        "channel_id",
+        Uuid(as_uuid=False),
+        ForeignKey("channels.channel_id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("secret", LargeBinary, nullable=False),
+    _now(),
+    Column("expires_at", DateTime(timezone=True)),
+)
+
+channel_revision = Table(
+    "channel_revision",
+    metadata,
+    Column(
+        "id",
+        SmallInteger,
+        CheckConstraint("id = 1", name="channel_revision_id"),
+        primary_key=True,
+        autoincrement=False,
+        server_default="1",
+    ),
+    Column("revision", BigInteger, nullable=False),
+)
+
+channel_lines = Table(
+    "channel_lines",
+    metadata,
+    Column("channel_id", Uuid(as_uuid=False), ForeignKey("channels.channel_id", ondelete="CASCADE"), primary_key=True),
+    Column("conversation_id", Uuid(as_uuid=False), primary_key=True, index=True),
+    Column("partition", SmallInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("delivered_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Index(
+        "ix_channel_lines_behind",
+        "channel_id",
+        "conversation_id",
+        postgresql_where=text("delivered_seq < last_seq"),
+    ),
 )
 
 cdc_heartbeat = Table(

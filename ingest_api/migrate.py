@@ -40,6 +40,7 @@ def migrate(settings: MigrationSettings) -> None:
         _set_password(login, "chat_reader", settings.reader_password)
         _set_password(login, "chat_monitor", settings.monitor_password)
         _set_password(login, "chat_recovery", settings.recovery_password)
+        _set_password(login, "chat_channels", settings.channels_password)
 
 
 def _set_password(connection: psycopg.Connection[tuple[object, ...]], role: str, password: SecretStr) -> None:

@@ -57,6 +57,7 @@ class MigrationSettings(DatabaseSettings):
     reader_password: SecretStr = Field(description="Password of the role chat_reader.")
     monitor_password: SecretStr = Field(description="Password of the role chat_monitor.")
     recovery_password: SecretStr = Field(description="Password of the role chat_recovery.")
+    channels_password: SecretStr = Field(description="Password of the role chat_channels.")
 
 
 class Settings(DatabaseSettings):
@@ -117,6 +118,15 @@ class Settings(DatabaseSettings):
     )
     limit_address_registrations: QuotaSetting = Field(
         default=Quota(20, 600), description="Registrations from a client address."
+    )
+    limit_user_challenges: QuotaSetting = Field(
+        default=Quota(10, 3600), description="Channels that a user may set: each is sent a verification code."
+    )
+    limit_channel_challenges: QuotaSetting = Field(
+        default=Quota(5, 3600), description="Verification codes that one address is sent, of whatever user."
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Whether a webhook may have an http address; for tests and private networks."
     )
     trusted_proxies: Networks = Field(
         default=(), description="Networks whose X-Forwarded-For is believed, comma-separated; others' is ignored."

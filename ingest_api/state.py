@@ -38,6 +38,7 @@ class State:
     issuer: str
     gate: Gate
     audit: AuditTrail
+    webhook_allow_http: bool
 
 
 async def get_state(request: Request) -> State:

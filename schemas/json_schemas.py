@@ -5,10 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from schemas.delivery_events import DELIVERY_EVENT_TYPES, REQUEST_EVENT_TYPES
 from schemas.ephemeral import EPHEMERAL_EVENT_TYPES
 from schemas.events import EVENT_TYPES, RECEIPT_EVENT_TYPES
+from schemas.user_events import USER_EVENT_TYPES
 
 FOLDER = Path(__file__).parent / "json"
+
+ALL_TYPES: dict[str, type[BaseModel]] = {
+    **EVENT_TYPES,
+    **RECEIPT_EVENT_TYPES,
+    **USER_EVENT_TYPES,
+    **REQUEST_EVENT_TYPES,
+    **DELIVERY_EVENT_TYPES,
+    **EPHEMERAL_EVENT_TYPES,
+}
+"""Every type of event that is published."""
 
 
 def json_schema_texts() -> dict[str, str]:
@@ -23,7 +37,7 @@ def json_schema_texts() -> dict[str, str]:
             indent=2,
         )
         + "\n"
-        for name, model in {**EVENT_TYPES, **RECEIPT_EVENT_TYPES, **EPHEMERAL_EVENT_TYPES}.items()
+        for name, model in ALL_TYPES.items()
     }
 
 

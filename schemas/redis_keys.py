@@ -1,4 +1,5 @@
-"""The Redis tables: their keys, and how what they hold is written. Each table has one writer (the timeline app).
+"""The Redis tables: their keys, and how what they hold is written. Each table has one writer: the
+timeline app, or (deliveries) the channels app.
 
 Braces are hash tags: all keys of one conversation live in one slot of a Redis Cluster.
 
@@ -100,6 +101,15 @@ def user_live_channel(user_id: str) -> str:
     tables say so."""
     return f"user:{{{user_id}}}:live"
 
+
+def deliveries_key(conversation_id: str, seq: int) -> str:
+    """Hash: `<user_id>:<channel>` -> JSON of the latest try to deliver the message at this seq: `state` (`delivered` or
+    `failing`), `at`, and `reason` of a failure. Written by the channels app, kept for DELIVERIES_SECONDS. It says when
+    and why; whether a message is delivered is in Postgres (`channel_lines`)."""
+    return f"conv:{{{conversation_id}}}:deliveries:{seq}"
+
+
+DELIVERIES_SECONDS = 7 * 24 * 60 * 60
 
 PRESENCE_KEY = "presence"
 """Sorted set: user id -> when its lease ends (seconds since 1970). Written by delivery; whoever is in it, and whose

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.channels import EMAIL, WEBHOOK
+
 PARTITIONS = 12
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -69,6 +71,50 @@ DEAD_LETTERS_SETTLED = Topic(
     purpose="What operators have done about dead letters: redriven or dropped.",
 )
 
+USER_EVENTS = Topic(
+    name="user.events",
+    key="user:{user_id}",
+    partitions=PARTITIONS,
+    retention_ms=7 * DAY_MS,
+    purpose="What became of users' channels: set, verified, removed, disabled.",
+    config={"message.timestamp.type": "LogAppendTime"},
+)
+
+
+def channel_topic(channel: str) -> Topic:
+    """The topic of what is to be delivered over a channel."""
+    return Topic(
+        name=f"channel.{channel}",
+        key="conversation:{conversation_id}",
+        partitions=PARTITIONS,
+        retention_ms=7 * DAY_MS,
+        purpose=f"Which messages are to be delivered over the channel {channel}, and to whom.",
+    )
+
+
+CHANNEL_WEBHOOK = channel_topic(WEBHOOK)
+CHANNEL_EMAIL = channel_topic(EMAIL)
+
+DELIVERY_EVENTS = Topic(
+    name="delivery.events",
+    key="conversation:{conversation_id}",
+    partitions=PARTITIONS,
+    retention_ms=7 * DAY_MS,
+    purpose="What became of every try to deliver messages over a channel.",
+)
+
+
+def dead_letter_topic(topic: Topic) -> Topic:
+    """Where records of a topic go that can never be applied."""
+    return Topic(
+        name=f"{topic.name}.dead-letter",
+        key=topic.key,
+        partitions=1,
+        retention_ms=30 * DAY_MS,
+        purpose=f"Records of {topic.name} that could never be applied, with the reason in their headers.",
+    )
+
+
 HEARTBEAT_TABLE = Topic(
     name=f"{CONNECTOR_TOPIC_PREFIX}.public.cdc_heartbeat",
     key="the row's primary key",
@@ -91,6 +137,13 @@ TOPICS = (
     RECEIPT_EVENTS,
     RECEIPT_EVENTS_DEAD_LETTER,
     DEAD_LETTERS_SETTLED,
+    USER_EVENTS,
+    dead_letter_topic(USER_EVENTS),
+    CHANNEL_WEBHOOK,
+    dead_letter_topic(CHANNEL_WEBHOOK),
+    CHANNEL_EMAIL,
+    dead_letter_topic(CHANNEL_EMAIL),
+    DELIVERY_EVENTS,
     HEARTBEAT_TABLE,
     CONNECTOR_HEARTBEAT,
 )

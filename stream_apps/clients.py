@@ -23,3 +23,17 @@ def make_redis(settings: StreamSettings, *, timeout_seconds: float = 5) -> Redis
         retry=Retry(NoBackoff(), 0),
     )
     return Redis.from_pool(connections)
+
+
+class RedisPart:
+    """A part of a stream app: closes the client, which connects by itself."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def open(self) -> None:
+        """Nothing: the client connects when it is first used."""
+
+    async def close(self) -> None:
+        """Closes it."""
+        await self._redis.aclose()

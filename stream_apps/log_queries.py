@@ -126,5 +126,41 @@ READ_UNREAD = """
     GROUP BY asked.conversation_id
 """
 
+# When a user came into a conversation and left it.
+READ_COMINGS_AND_GOINGS = """
+    SELECT seq, type FROM conversation_log
+    WHERE conversation_id = %(conversation_id)s
+      AND type IN ('ConversationCreated', 'ParticipantJoined', 'ParticipantLeft')
+      AND (payload::json ->> 'user_id' = %(user_id)s
+           OR type = 'ConversationCreated' AND payload::jsonb -> 'participants' ? %(user_id)s)
+    ORDER BY seq
+"""
+
+# How often channels were set, verified, removed or disabled.
+READ_CHANNEL_REVISION = "SELECT revision FROM channel_revision"
+
+# Who in conversations has a channel in use.
+READ_CHANNEL_TARGETS = """
+    SELECT p.conversation_id::text, c.channel, c.channel_id::text, p.user_id::text, p.joined_seq, p.left_seq,
+           c.verified_at
+    FROM participants p JOIN channels c USING (user_id)
+    WHERE p.conversation_id = ANY (%(conversation_ids)s::uuid[])
+      AND c.verified_at IS NOT NULL AND c.disabled_at IS NULL
+"""
+
+# A message with how far each target is that it was to be delivered to.
+READ_DELIVERIES = """
+    SELECT l.seq, l.actor_id::text, c.user_id::text, c.channel,
+           t.delivered_seq >= l.seq, c.disabled_at IS NOT NULL
+    FROM conversation_log l
+    LEFT JOIN (channel_lines t JOIN channels c USING (channel_id)
+               JOIN participants p ON p.conversation_id = t.conversation_id AND p.user_id = c.user_id)
+        ON t.conversation_id = l.conversation_id AND l.seq BETWEEN t.first_seq AND t.last_seq
+        AND p.joined_seq <= l.seq AND (p.left_seq IS NULL OR p.left_seq >= l.seq)
+        AND c.user_id <> l.actor_id
+    WHERE l.event_id = %(message_id)s AND l.conversation_id = %(conversation_id)s AND l.type = 'MessageSent'
+    ORDER BY c.user_id, c.channel
+"""
+
 # The cheapest question that only a working database answers.
 PING = "SELECT 1"

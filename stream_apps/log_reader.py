@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -15,6 +16,7 @@ from schemas.events import MessageDeleted, MessageEdited, parse_event
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps import log_queries
 from stream_apps.breaker import Breaker
+from stream_apps.stays import stays_of
 
 CHANGE_TYPES = frozenset({"MessageEdited", "MessageDeleted"})
 
@@ -49,6 +51,36 @@ class Membership:
     def end_seq(self) -> int:
         """The last seq that is known to be the user's to see."""
         return self.last_seq if self.left_seq is None else min(self.left_seq, self.last_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelTarget:
+    """A participant's channel that is in use since `verified_at`, and the participant's latest stay."""
+
+    channel: str
+    channel_id: str
+    user_id: str
+    stay: Stay
+    verified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far a message is on its way over a user's channel."""
+
+    user_id: str
+    channel: str
+    is_delivered: bool
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """A message's seq and sender, and its deliveries."""
+
+    seq: int
+    actor_id: str
+    deliveries: list[Delivery]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +266,37 @@ class LogReader:
             "last_seqs": [last for _, last in ranges.values()],
         }
         return dict(await self._fetch(log_queries.READ_UNREAD, of))
+
+    async def read_stays(self, conversation_id: str, user_id: str) -> list[Stay]:
+        """All stays of a user in a conversation, the oldest first."""
+        of = {"conversation_id": conversation_id, "user_id": user_id}
+        rows = await self._fetch(log_queries.READ_COMINGS_AND_GOINGS, of)
+        return stays_of((seq, event_type) for seq, event_type in rows)
+
+    async def read_channel_revision(self) -> int:
+        """Changes with every change of any channel, when that is committed."""
+        return int((await self._fetch(log_queries.READ_CHANNEL_REVISION, {}))[0][0])
+
+    async def read_channel_targets(self, conversation_ids: Sequence[str]) -> dict[str, list[ChannelTarget]]:
+        """Who in each of the conversations has a channel in use. Every conversation is there."""
+        found: dict[str, list[ChannelTarget]] = {conversation_id: [] for conversation_id in conversation_ids}
+        for conversation_id, channel, channel_id, user_id, *stay, verified_at in await self._fetch(
+            log_queries.READ_CHANNEL_TARGETS, {"conversation_ids": list(conversation_ids)}
+        ):
+            found[conversation_id].append(ChannelTarget(channel, channel_id, user_id, Stay(*stay), verified_at))
+        return found
+
+    async def find_deliveries(self, conversation_id: str, message_id: str) -> Deliveries | None:
+        """How far a message is over the channels of its recipients; None if there is no such message."""
+        of = {"conversation_id": conversation_id, "message_id": message_id}
+        rows = await self._fetch(log_queries.READ_DELIVERIES, of)
+        if not rows:
+            return None
+        return Deliveries(
+            seq=rows[0][0],
+            actor_id=rows[0][1],
+            deliveries=[Delivery(*delivery) for _, _, *delivery in rows if delivery[0] is not None],
+        )
 
     async def read_snapshot(self, conversation_id: str, *, entries: int) -> ConversationSnapshot | None:
         """The conversation with its newest `entries` entries, all of one moment; None if there is no such

@@ -70,7 +70,7 @@ class LogScanner(LogReader):
         """Each conversation's entries in its range of seqs (both ends included), in seq order."""
         return _in_places(list(ranges), await self._fetch(scan_queries.READ_RANGES, _asked(ranges)))
 
-    async def read_stays(self, user_ids: Iterable[str]) -> dict[str, dict[str, Stay]]:
+    async def read_stays_of_users(self, user_ids: Iterable[str]) -> dict[str, dict[str, Stay]]:
         """The conversations that each of the users is or was in."""
         users = list(user_ids)
         found: dict[str, dict[str, Stay]] = {user_id: {} for user_id in users}

@@ -144,7 +144,7 @@ class Rebuilder:
     async def _build_users(self, user_ids: Sequence[str]) -> None:
         """From all that Postgres knows of them, so that they need not be looked at again."""
         for some in _slices(user_ids, 200):
-            for user_id, stays in (await self._log.read_stays(some)).items():
+            for user_id, stays in (await self._log.read_stays_of_users(some)).items():
                 await self._tables.build_user(user_id, stays)
         if len(self._complete_users) + len(user_ids) > MOST_USERS:
             self._complete_users.clear()

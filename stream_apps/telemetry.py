@@ -57,3 +57,62 @@ class TimelineMetrics(StreamMetrics):
             "timeline_parked_conversations", "Conversations whose events cannot be applied just now.", registry=registry
         )
         self.receipts_total = Counter("timeline_receipts_total", "Receipts that were news.", registry=registry)
+
+
+class RouterMetrics(StreamMetrics):
+    """What the router app counts besides."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__("router", registry)
+        self.requests_total = Counter(
+            "router_requests_total", "Records sent that have a message delivered.", registry=registry
+        )
+        self.unreadable_total = Counter(
+            "router_unreadable_total",
+            "Records without a usable envelope, which the timeline app sets aside.",
+            registry=registry,
+        )
+
+
+class ChannelMetrics(StreamMetrics):
+    """What the channels app counts besides."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__("channels", registry)
+        self.deliveries_total = Counter(
+            "channels_deliveries_total",
+            "Tries to deliver, by what became of them.",
+            ("channel", "outcome"),
+            registry=registry,
+        )
+        self.messages_total = Counter("channels_messages_total", "Messages delivered.", ("channel",), registry=registry)
+        self.delivery_seconds = Histogram(
+            "channels_delivery_seconds",
+            "Seconds that a target took to answer.",
+            ("channel",),
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self.targets = Gauge(
+            "channels_targets", "Targets that have something to be delivered.", ("channel",), registry=registry
+        )
+        self.open_circuits = Gauge(
+            "channels_open_circuits",
+            "Of those, targets that fail and are only probed.",
+            ("channel",),
+            registry=registry,
+        )
+        self.disabled_total = Counter(
+            "channels_disabled_total",
+            "Channels disabled because they failed for too long.",
+            ("channel",),
+            registry=registry,
+        )
+        self.challenges_total = Counter(
+            "channels_challenges_total", "Verification codes sent.", ("channel", "outcome"), registry=registry
+        )
+        self.details_lost_total = Counter(
+            "channels_details_lost_total",
+            "Outcomes that Redis did not take; Postgres has the state.",
+            registry=registry,
+        )

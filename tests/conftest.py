@@ -12,15 +12,25 @@ import pytest
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
 from tests.chat_client import ChatClient
+from tests.integration.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
+MAIL_PORT_VARIABLE = "CHAT4ALL_SMTP_PORT"
+CHANNELS_ON_LOOPBACK = {
+    "CHAT4ALL_WEBHOOK_ALLOW_HTTP": "true",
+    "CHAT4ALL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "CHAT4ALL_DELIVERY_TIMEOUT_SECONDS": "5",
+    "CHAT4ALL_LONGEST_PAUSE_SECONDS": "4",
+    "CHAT4ALL_SMTP_HOST": "127.0.0.1",
+    "CHAT4ALL_SMTP_SECURITY": "none",
+}
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The whole system, on ports of its own."""
+    """The whole system, on ports of its own. Its channels reach what tests serve on loopback."""
     state_dir = Path(tempfile.mkdtemp(prefix="chat4all-test-"))
-    own = Stack(StackConfig.isolated(ROOT, state_dir))
+    own = Stack(StackConfig.isolated(ROOT, state_dir, {**CHANNELS_ON_LOOPBACK, MAIL_PORT_VARIABLE: str(free_port())}))
     try:
         own.up(report=print)
         yield own

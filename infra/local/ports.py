@@ -33,6 +33,8 @@ class Ports:
     redis: int = 6380
     timeline_metrics: int = 9101
     supervise_metrics: int = 9104
+    router_metrics: int = 9102
+    channels_metrics: int = 9103
     audit_metrics: int = 9105
 
 

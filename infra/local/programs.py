@@ -22,6 +22,8 @@ GENEROUS_LIMITS = {
     "CHAT4ALL_LIMIT_CONVERSATION_SENDS": "100000/10s",
     "CHAT4ALL_LIMIT_ADDRESS_LOGINS": "10000/10s",
     "CHAT4ALL_LIMIT_ADDRESS_REGISTRATIONS": "10000/10s",
+    "CHAT4ALL_LIMIT_USER_CHALLENGES": "1000/10s",
+    "CHAT4ALL_LIMIT_CHANNEL_CHALLENGES": "1000/10s",
 }
 """On a developer's machine one user of one address makes all the load there is: demos, tests, benchmarks."""
 
@@ -254,10 +256,30 @@ def _timeline_environment(site: Site) -> dict[str, str]:
     }
 
 
-def _timeline_command(site: Site) -> list[str]:
-    data_dir = str(site.config.state_dir / "timeline")
-    options = ["-L", "uvloop", "-A", "stream_apps.timeline", "-D", data_dir]
-    return _python("faust", *options, "worker", "-l", "info", "--without-web")
+def _router_environment(site: Site) -> dict[str, str]:
+    return {
+        **_shared(site),
+        **_database(site, "chat_reader", site.secrets.database_reader),
+        "CHAT4ALL_METRICS_PORT": str(site.config.ports.router_metrics),
+        "CHAT4ALL_GROUP_INSTANCE_ID": "router-1",
+    }
+
+
+def _channels_environment(site: Site) -> dict[str, str]:
+    return {
+        **_reader(site),
+        **_database(site, "chat_channels", site.secrets.database_channels),
+        "CHAT4ALL_METRICS_PORT": str(site.config.ports.channels_metrics),
+        "CHAT4ALL_GROUP_INSTANCE_ID": "channels-1",
+    }
+
+
+def _faust_worker(app: str) -> Callable[[Site], list[str]]:
+    def command(site: Site) -> list[str]:
+        options = ["-L", "uvloop", "-A", f"stream_apps.{app}", "-D", str(site.config.state_dir / app)]
+        return _python("faust", *options, "worker", "-l", "info", "--without-web")
+
+    return command
 
 
 def _audit_environment(site: Site) -> dict[str, str]:
@@ -273,6 +295,7 @@ def _migrations_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_READER_PASSWORD": site.secrets.database_reader,
         "CHAT4ALL_MONITOR_PASSWORD": site.secrets.database_monitor,
         "CHAT4ALL_RECOVERY_PASSWORD": site.secrets.database_recovery,
+        "CHAT4ALL_CHANNELS_PASSWORD": site.secrets.database_channels,
     }
 
 
@@ -364,9 +387,25 @@ PROGRAMS = (
         name="timeline",
         port="timeline_metrics",
         needs=("migrations", "topics", "redis"),
-        command=_timeline_command,
+        command=_faust_worker("timeline"),
         environment=_timeline_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.timeline_metrics, "/healthz"),
+    ),
+    Program(
+        name="router",
+        port="router_metrics",
+        needs=("migrations", "topics"),
+        command=_faust_worker("router"),
+        environment=_router_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.router_metrics, "/healthz"),
+    ),
+    Program(
+        name="channels",
+        port="channels_metrics",
+        needs=("migrations", "topics", "redis"),
+        command=_faust_worker("channels"),
+        environment=_channels_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.channels_metrics, "/healthz"),
     ),
     Program(
         name="delivery",

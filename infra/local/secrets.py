@@ -20,6 +20,7 @@ class Secrets:
     database_reader: str
     database_monitor: str
     database_recovery: str
+    database_channels: str
     redis: str
     redis_limiter: str
     cursor_secret: str

@@ -60,6 +60,8 @@ def open_doors(settings: Settings, registry: CollectorRegistry) -> Doors:
         conversation_sends=settings.limit_conversation_sends,
         address_logins=settings.limit_address_logins,
         address_registrations=settings.limit_address_registrations,
+        user_challenges=settings.limit_user_challenges,
+        channel_challenges=settings.limit_channel_challenges,
     ).limits()
     limiter = RateLimiter(limits.values(), shared)
     Gauge(

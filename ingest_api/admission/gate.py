@@ -23,6 +23,8 @@ class Quotas(NamedTuple):
     conversation_sends: Quota
     address_logins: Quota
     address_registrations: Quota
+    user_challenges: Quota
+    channel_challenges: Quota
 
     def limits(self) -> dict[str, Limit]:
         """Name -> limit, of those that there are."""
@@ -65,6 +67,8 @@ class Gate:
         self._conversation_sends = limits.get("conversation-sends")
         self._address_logins = limits.get("address-logins")
         self._address_registrations = limits.get("address-registrations")
+        self._user_challenges = limits.get("user-challenges")
+        self._channel_challenges = limits.get("channel-challenges")
 
     @property
     def state(self) -> AdmissionState:
@@ -98,6 +102,12 @@ class Gate:
         is_login = request_class is RequestClass.LOGIN
         limit = self._address_logins if is_login else self._address_registrations
         return await self._spend([Spend(limit, address)]) if limit is not None else _FREE
+
+    async def admit_challenge(self, user_id: str, address: str) -> None:
+        """Lets a user have a verification code sent to an address. Raises RateLimited."""
+        asked = ((self._user_challenges, user_id), (self._channel_challenges, address))
+        if spends := [Spend(limit, subject) for limit, subject in asked if limit is not None]:
+            await self._spend(spends)
 
     def settle(self, passed: Pass, answer: Response) -> None:
         """The request has succeeded: counts what was to be counted then, and tells the caller how it stands."""

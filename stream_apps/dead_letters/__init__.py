@@ -7,11 +7,12 @@ import logging
 import time
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 from schemas.topics import TOPICS
 from stream_apps.dead_letter_limit import DeadLetterLimit, name_of
+from stream_apps.producer import Outgoing, Producer
 from stream_apps.records import Record
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class DeadLetters:
         self._limit = DeadLetterLimit(limit)
         self._recalled: set[str] = set()
         self._known: set[Origin] = set()
-        self._producer: AIOKafkaProducer | None = None
+        self._producer = Producer(bootstrap)
 
     async def send(self, record: Record, reason: str) -> None:
         """Returns when Kafka has the record, as it was, with headers that tell reason and origin. Raises
@@ -52,8 +53,7 @@ class DeadLetters:
         logger.error(
             "dead letter: %s partition %d offset %d: %s", record.topic, record.partition, record.offset, reason
         )
-        producer = await self._started()
-        await producer.send_and_wait(topic, value=record.value, key=record.key, headers=_headers(record, reason))
+        await self._producer.send([Outgoing(topic, record.key, record.value, _headers(record, reason))])
         self._limit.note(name)
 
     async def _recall(self, topic: str) -> None:
@@ -86,19 +86,7 @@ class DeadLetters:
 
     async def close(self) -> None:
         """Closes the producer."""
-        if self._producer is not None:
-            await self._producer.stop()
-
-    async def _started(self) -> Any:
-        if self._producer is None:
-            producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True)
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
-        return self._producer
+        await self._producer.close()
 
 
 def _partitions_of(topic: str) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
 from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
-from stream_apps.clients import make_redis
+from stream_apps.clients import RedisPart, make_redis
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer, make_registry
 from stream_apps.log_reader import LogReader
@@ -16,19 +14,6 @@ from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import TimelineMetrics
 from stream_apps.timeline.agents import Receipts, Timeline
 from stream_apps.worker_health import WorkerHealth
-
-
-class RedisPart:
-    """Closes the client; it connects by itself."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def open(self) -> None:
-        """Nothing: the client connects when it is first used."""
-
-    async def close(self) -> None:
-        await self._redis.aclose()
 
 
 def create_app(settings: StreamSettings) -> StreamApp:

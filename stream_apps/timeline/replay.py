@@ -98,7 +98,7 @@ class Replay:
         self.done.poison += len(changes.poison)
         if changes.memberships:
             incomplete = await self._tables.note_memberships(changes.memberships)
-            for user_id, stays in (await self._log.read_stays(incomplete)).items():
+            for user_id, stays in (await self._log.read_stays_of_users(incomplete)).items():
                 await self._tables.build_user(user_id, stays)
         if not changes.events:
             return

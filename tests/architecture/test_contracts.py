@@ -61,7 +61,7 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 
 def test_nothing_polls_the_outbox() -> None:
-    """The outbox is written by two SQL functions and, when a slot was lost, by `connectors recover`; it is read by
+    """The outbox is written by three SQL functions and, when a slot was lost, by `connectors recover`; it is read by
     logical decoding alone."""
     readers = [
         str(path.relative_to(ROOT))
@@ -74,6 +74,7 @@ def test_nothing_polls_the_outbox() -> None:
         "connectors/recover/log.py",
         f"{folder}/advance_receipts.sql",
         f"{folder}/append_entries.sql",
+        f"{folder}/emit_channel_event.sql",
     ]
     for reader in readers:
         assert re.findall(r"(?i)(\w+)\s+from\s+outbox", (ROOT / reader).read_text()) == ["DELETE"]

@@ -164,7 +164,19 @@ def test_settings_have_the_names_that_the_embedded_stack_gives_them(services: di
 
 
 @pytest.mark.parametrize(
-    "name", ["connect", "ingest-api", "timeline", "delivery", "audit", "supervise", "migrations", "connector"]
+    "name",
+    [
+        "connect",
+        "ingest-api",
+        "timeline",
+        "router",
+        "channels",
+        "delivery",
+        "audit",
+        "supervise",
+        "migrations",
+        "connector",
+    ],
 )
 def test_a_program_is_told_what_the_embedded_stack_tells_it(services: dict[str, Any], name: str) -> None:
     part = next(part for part in (*PROGRAMS, *STEPS) if part.name == name)

@@ -153,6 +153,7 @@ async def open_desk(server: Server, folder: Path, **others: Any) -> AsyncIterato
     """The API, started."""
     private = folder / "private.json"
     make_signing_keys(private, folder / "public.json")
+    unlimited = {"limit_user_challenges": Quota(0, 0), "limit_channel_challenges": Quota(0, 0)}
     settings = Settings(
         database_port=server.port,
         database_user=API,
@@ -162,7 +163,7 @@ async def open_desk(server: Server, folder: Path, **others: Any) -> AsyncIterato
         limit_user_sends=Quota(0, 0),
         limit_user_commands=Quota(0, 0),
         limit_conversation_sends=Quota(0, 0),
-        **others,
+        **{**unlimited, **others},
     )
     app = create_app(settings)
     async with (

@@ -102,6 +102,7 @@ def start_postgres() -> Iterator[Server]:
                 reader_password=same,
                 monitor_password=same,
                 recovery_password=same,
+                channels_password=same,
             )
         )
         yield server

@@ -17,6 +17,7 @@ from tests.integration.servers import Server, start_postgres
 CALLERS = ("owner", "member", "former", "stranger", "auditor", "expired", "anonymous")
 TEXT = {"body": {"type": "text", "text": "x"}}
 USERS_ONLY = "200 200 200 200 403 401 401"
+NOT_SET = "404 404 404 404 403 401 401"
 
 # method, path, body, status for each of CALLERS. {other}: another member, {stranger}: somebody not in it.
 MATRIX: dict[tuple[str, str], tuple[Any, str]] = {
@@ -37,6 +38,16 @@ MATRIX: dict[tuple[str, str], tuple[Any, str]] = {
     ),
     ("GET", "/v1/users/me"): (None, USERS_ONLY),
     ("PATCH", "/v1/users/me"): ({"display_name": "x"}, USERS_ONLY),
+    ("GET", "/v1/me/channels"): (None, USERS_ONLY),
+    ("PUT", "/v1/me/channels/webhook"): ({"url": "https://example.org/hook"}, USERS_ONLY),
+    ("GET", "/v1/me/channels/webhook"): (None, NOT_SET),
+    ("DELETE", "/v1/me/channels/webhook"): (None, USERS_ONLY),
+    ("POST", "/v1/me/channels/webhook/verification"): ({"code": "A" * 10}, NOT_SET),
+    ("POST", "/v1/me/channels/webhook/secret"): (None, NOT_SET),
+    ("PUT", "/v1/me/channels/email"): ({"address": "alice@example.org"}, USERS_ONLY),
+    ("GET", "/v1/me/channels/email"): (None, NOT_SET),
+    ("DELETE", "/v1/me/channels/email"): (None, USERS_ONLY),
+    ("POST", "/v1/me/channels/email/verification"): ({"code": "A" * 10}, NOT_SET),
     ("GET", "/v1/audit"): (None, "403 403 403 403 200 401 401"),
 }
 

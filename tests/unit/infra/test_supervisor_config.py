@@ -97,6 +97,8 @@ def test_each_program_and_tool_logs_in_as_its_own_role() -> None:
         "ingest-api": {"database_api", "redis_limiter"},
         "timeline": {"database_reader", "redis"},
         "audit": {"database_reader", "redis"},
+        "router": {"database_reader"},
+        "channels": {"database_channels", "redis"},
         "delivery": {"database_reader", "redis", "cursor_secret"},
         "doctor": {"database_monitor"},
         "outboxes": {"database_owner"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +12,22 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from schemas.delivery_events import DELIVERY_EVENT_TYPES, REQUEST_EVENT_TYPES
+from schemas.ephemeral import EPHEMERAL_EVENT_TYPES
 from schemas.events import EVENT_TYPES, RECEIPT_EVENT_TYPES, MessageSent, TextBody, parse_event, parse_receipt
-from schemas.json_schemas import FOLDER, json_schema_texts
-from schemas.topics import CONNECTOR_HEARTBEAT, CONVERSATION_EVENTS, HEARTBEAT_TABLE, RECEIPT_EVENTS, TOPICS
+from schemas.json_schemas import ALL_TYPES, FOLDER, json_schema_texts
+from schemas.topics import (
+    CHANNEL_EMAIL,
+    CHANNEL_WEBHOOK,
+    CONNECTOR_HEARTBEAT,
+    CONVERSATION_EVENTS,
+    DELIVERY_EVENTS,
+    HEARTBEAT_TABLE,
+    RECEIPT_EVENTS,
+    TOPICS,
+    USER_EVENTS,
+)
+from schemas.user_events import USER_EVENT_TYPES, parse_user_event
 
 
 def message_sent(**changes: object) -> dict[str, object]:
@@ -76,6 +90,22 @@ def test_a_receipt_holds_two_maxima() -> None:
     jsonschema.validate(receipt, json.loads((FOLDER / "ReceiptAdvanced.json").read_text()))
 
 
+@pytest.mark.parametrize("event_type", USER_EVENT_TYPES)
+def test_every_event_of_a_user_is_parsed_as_itself(event_type: str) -> None:
+    event = {
+        "type": event_type,
+        "event_id": str(uuid4()),
+        "user_id": str(uuid4()),
+        "channel": "webhook",
+        "channel_id": str(uuid4()),
+        "revision": 3,
+        "created_at": "2026-01-02T03:04:05.678901Z",
+        **({"reason": "410"} if event_type == "ChannelDisabled" else {}),
+    }
+    assert type(parse_user_event(json.dumps(event))) is USER_EVENT_TYPES[event_type]
+    jsonschema.validate(event, json.loads((FOLDER / f"{event_type}.json").read_text()))
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"seq": 0}, {"type": "SomethingElse"}, {"body": {"type": "text", "text": ""}}, {"message_id": "x"}],
@@ -102,9 +132,17 @@ def test_a_payload_satisfies_its_published_schema() -> None:
 
 def test_asyncapi_names_every_type_and_the_real_topics() -> None:
     document = yaml.safe_load((Path(FOLDER).parent / "asyncapi.yaml").read_text())
-    assert set(document["components"]["messages"]) == {*EVENT_TYPES, *RECEIPT_EVENT_TYPES}
-    assert set(document["channels"][CONVERSATION_EVENTS.name]["messages"]) == set(EVENT_TYPES)
-    assert set(document["channels"][RECEIPT_EVENTS.name]["messages"]) == set(RECEIPT_EVENT_TYPES)
+    assert set(document["components"]["messages"]) == set(ALL_TYPES) - set(EPHEMERAL_EVENT_TYPES)
+    types_of: dict[str, Collection[str]] = {
+        CONVERSATION_EVENTS.name: EVENT_TYPES,
+        RECEIPT_EVENTS.name: RECEIPT_EVENT_TYPES,
+        USER_EVENTS.name: USER_EVENT_TYPES,
+        CHANNEL_WEBHOOK.name: REQUEST_EVENT_TYPES,
+        CHANNEL_EMAIL.name: REQUEST_EVENT_TYPES,
+        DELIVERY_EVENTS.name: DELIVERY_EVENT_TYPES,
+    }
+    for topic, types in types_of.items():
+        assert set(document["channels"][topic]["messages"]) == set(types)
     internal = {HEARTBEAT_TABLE.name, CONNECTOR_HEARTBEAT.name}
     assert set(document["channels"]) == {topic.name for topic in TOPICS} - internal
     envelope = document["components"]["schemas"]["Envelope"]

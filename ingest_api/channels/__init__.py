@@ -1,0 +1,1 @@
+"""Channels: where a user's messages are sent besides the user's own clients."""
