@@ -40,7 +40,7 @@ BACKLOG = 60_000
 async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
     """The results of the parts, in their order."""
     results: dict[str, Any] = {}
-    if parts == ["outboxes"]:
+    if parts == ["outboxes"]:  # it warms up what it needs
         with stopped(stack, READERS):
             return {"outboxes": await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)}
     print(f"warming up for {WARM_UP_SECONDS:g} s ...", flush=True)
