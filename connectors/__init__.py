@@ -1,1 +1,1 @@
-"""What runs inside Kafka Connect: the connectors' settings, and the program that applies them over Connect's REST."""
+"""What runs inside Kafka Connect: the connectors' settings, and the program that applies and supervises them."""

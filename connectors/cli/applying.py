@@ -31,7 +31,7 @@ from connectors.unknown_settings import unknown_settings
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[PATH]...",
+        metavar="PATH",
         help="Connector files, or folders of them; connectors/configs when left out. A folder is the whole truth: what"
         " Connect holds besides is undeclared.",
         show_default=False,

@@ -32,7 +32,7 @@ class Exit(IntEnum):
 
 EXIT_CODES = (
     "Exit codes: 0 done, and all is well; 1 Kafka Connect is unreachable or refuses, or something is not well;"
-    " 2 Connect holds something else than what is declared (drift, plan --exit-code); 64 the command line or a file is"
+    " 2 Connect holds something else than what is declared (drift); 64 the command line or a file is"
     " wrong."
 )
 

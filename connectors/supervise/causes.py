@@ -31,11 +31,13 @@ class Cause(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is done: the first try after `first_seconds`, each further one after twice as long, at most
-    `cap_seconds`; never, when that is None. `advice` is for the person who is needed, None when nobody is."""
+    `cap_seconds`; never, when that is None. `advice` is for the person who is needed once `patience` tries have not
+    helped."""
 
     first_seconds: float
     cap_seconds: float | None
-    advice: str | None = None
+    advice: str
+    patience: int = 0
 
 
 POLICIES = {
@@ -54,8 +56,12 @@ POLICIES = {
         "its replication slot does not exist, and what was written meanwhile was not streamed: run"
         " `chat4all-connectors recover`",
     ),
-    Cause.slot_held: Policy(1, 8),
-    Cause.invalid_operation: Policy(0.5, 30),
+    Cause.slot_held: Policy(
+        1, 8, "another session reads its replication slot: find out who, by pg_stat_replication", patience=5
+    ),
+    Cause.invalid_operation: Policy(
+        0.5, 30, "invalid operations on the outbox go on: find out who writes to that table", patience=5
+    ),
     Cause.bad_credentials: Policy(
         5, 60, "PostgreSQL refuses its login: compare CHAT4ALL_CDC_DATABASE_* of Connect with the role's password"
     ),
@@ -71,11 +77,21 @@ POLICIES = {
     Cause.record_too_large: Policy(
         30, 300, "Kafka refuses a record as too large: raise max.message.bytes of the topic and max.request.size"
     ),
-    Cause.database_away: Policy(1, 8),
-    Cause.kafka_away: Policy(1, 15),
-    Cause.unknown: Policy(1, 60),
-    Cause.stalled: Policy(1, 300),
-    Cause.not_assigned: Policy(1, 300),
+    Cause.database_away: Policy(
+        1, 8, "it does not reach PostgreSQL, which answers here: look at its address", patience=8
+    ),
+    Cause.kafka_away: Policy(
+        1, 15, "it does not reach Kafka, or a topic does not exist: look at Connect's log", patience=8
+    ),
+    Cause.unknown: Policy(1, 60, "it fails again and again, for the reason that the log has as detail", patience=5),
+    Cause.stalled: Policy(
+        1,
+        300,
+        "it says that it runs, does nothing, and restarts do not help: look at Connect's log (a topic that does not"
+        " exist, a Kafka that does not answer, a slot that another session reads)",
+        patience=3,
+    ),
+    Cause.not_assigned: Policy(1, 300, "Connect gives its task to no worker: look at the workers' logs", patience=3),
     Cause.not_there: Policy(
         0, None, "Connect does not hold it: run `chat4all-connectors apply` if that is not meant to be"
     ),

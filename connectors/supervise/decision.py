@@ -80,8 +80,11 @@ class Decision:
 
     @property
     def advice(self) -> str | None:
-        """What a person must do; None when nobody is needed."""
-        return POLICIES[self.cause].advice if self.cause else None
+        """What a person must do; None when nobody is needed, or not yet."""
+        if self.cause is None:
+            return None
+        policy = POLICIES[self.cause]
+        return policy.advice if self.memory.attempts.get(self.cause, 0) >= policy.patience else None
 
 
 def decide(sight: Sight, memory: Memory, *, now: float, jitter: float) -> Decision:

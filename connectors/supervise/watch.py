@@ -69,7 +69,7 @@ class Watch:
         self._sleep = chance.sleep
         self._jitter = chance.jitter
         self._memories: dict[str, Memory] = {}
-        self._told: dict[str, Cause | None] = {}
+        self._told: dict[str, tuple[Cause | None, str | None]] = {}
         self._said: dict[str, str | None] = {}
         self._failed_at: dict[str, float] = {}
 
@@ -158,13 +158,14 @@ class Watch:
                 client.put_config(connector.name, restored(held, connector.config))
 
     def _tell(self, connector: ConnectorFile, decision: Decision, held: Config, status: ConnectorStatus | None) -> None:
-        """A line when the cause changes, and one when all is well again."""
-        name, cause, before = connector.name, decision.cause, self._told.get(connector.name)
-        if cause is before:
+        """A line when the cause changes or a person is needed, and one when all is well again."""
+        name, cause = connector.name, decision.cause
+        before = self._told.get(name, (None, None))
+        if (cause, decision.advice) == before:
             return
-        self._told[name] = cause
-        if before is not None:
-            self._metrics.needs_person.labels(name, before).set(0)
+        self._told[name] = (cause, decision.advice)
+        if before[0] is not None:
+            self._metrics.needs_person.labels(name, before[0]).set(0)
         if cause is None:
             halted = status is not None and status.verdict() is Verdict.HALTED
             seconds = self._clock() - self._failed_at.pop(name, self._clock())

@@ -186,6 +186,14 @@ def test_a_secret_may_come_from_a_file_where_connect_runs(
     assert "not-it" not in refused.stderr
 
 
+def test_an_environment_is_planned_by_its_overlay(stack: Stack) -> None:
+    planned = run_connectors(stack, "plan", variables={"CHAT4ALL_ENVIRONMENT": "catch-up"})
+    assert (planned.returncode, planned.stdout) == (
+        0,
+        f"update {OUTBOX}:\n  ~ max.batch.size: '1' -> '2048'\n",
+    ), planned.stderr
+
+
 def test_a_setting_that_nobody_knows_is_told(stack: Stack, declare: Callable[..., str], folder: Path) -> None:
     name = declare(poll__intervall__ms="10")
     validated = run_connectors(stack, "validate", folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.model import SourceOffset
@@ -19,6 +19,7 @@ def slot(confirmed_lsn: int) -> Slot:
     return Slot("s", True, "reserved", confirmed_lsn, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
 def test_a_position_is_read_as_it_is_written(position: int) -> None:
     assert parse_lsn(format_lsn(position)) == parse_lsn(str(position)) == position

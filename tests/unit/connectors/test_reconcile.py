@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.config_file import ConnectorFile, TargetState
@@ -39,6 +39,7 @@ def carry_out(plan: Plan, actual: Held | None) -> Held | None:
             return actual
 
 
+@settings(deadline=None)
 @given(desired=st.builds(connector, CONFIGS, STATES), actual=st.none() | HELD)
 def test_carrying_out_the_plan_makes_actual_desired_and_leaves_nothing_to_do(
     desired: ConnectorFile, actual: Held | None
@@ -48,6 +49,7 @@ def test_carrying_out_the_plan_makes_actual_desired_and_leaves_nothing_to_do(
     assert reconcile(desired, after) == Unchanged(desired)
 
 
+@settings(deadline=None)
 @given(desired=CONFIGS, actual=CONFIGS)
 def test_the_changes_alone_lead_from_actual_to_desired(desired: Config, actual: Config) -> None:
     plan = reconcile(connector(desired), Held(actual))
@@ -59,6 +61,7 @@ def test_the_changes_alone_lead_from_actual_to_desired(desired: Config, actual: 
     assert changed == desired
 
 
+@settings(deadline=None)
 @given(declared=st.dictionaries(NAMES, CONFIGS), held=st.dictionaries(NAMES, HELD), is_whole=st.booleans())
 def test_every_declared_connector_has_a_plan_and_every_other_only_when_the_declaration_is_whole(
     declared: dict[str, Config], held: dict[str, Held], is_whole: bool
@@ -89,6 +92,7 @@ def test_a_connector_that_somebody_paused_differs_from_one_that_is_to_run() -> N
     assert reconcile(desired, Held({"a": "1"}, TargetState.paused)) == Update(desired, (), TargetState.paused)
 
 
+@settings(deadline=None)
 @given(before=st.none() | st.just("hunter2"), after=st.none() | st.just("hunter3"))
 def test_a_secret_is_never_shown(before: str | None, after: str | None) -> None:
     for key in ("database.password", "ssl.Keystore.PASSWORD", "oauth.client.secret", "sasl.jaas.config"):

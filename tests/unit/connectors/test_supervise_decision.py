@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.model import ConnectorState, ConnectorStatus, TaskStatus
@@ -162,6 +162,14 @@ def test_a_rebalance_after_a_failure_is_not_taken_for_health() -> None:
     assert course.see(PENDING, 5).cause is Cause.database_away
 
 
+@pytest.mark.parametrize("sight", [failed("x.Y: what\n"), failed(HELD), seen(slot(100, lag=5))])
+def test_what_restarts_do_not_mend_needs_a_person_after_a_while(sight: Sight) -> None:
+    course = Course()
+    assert course.see(sight, 20).advice is None
+    assert course.see(sight, 600).advice
+    assert course.see(RUNNING, 60).advice is None
+
+
 def test_running_without_a_heartbeat_is_restarted_as_a_whole() -> None:
     course = Course()
     decision = course.see(seen(slot(), age=100.0), 30)
@@ -230,6 +238,7 @@ SIGHTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(SIGHTS, st.integers(1, 90)), max_size=8), st.floats(0, 1))
 def test_whatever_happens_it_is_never_busier_than_once_in_half_a_second_and_never_touches_what_is_halted(
     course_of_things: list[tuple[Sight, int]], jitter: float
@@ -245,6 +254,7 @@ def test_whatever_happens_it_is_never_busier_than_once_in_half_a_second_and_neve
     assert max(window, default=0) <= 60
 
 
+@settings(deadline=None)
 @given(st.sampled_from([p for p in POLICIES.values() if p.cap_seconds]), st.integers(0, 10_000), st.floats(0, 1))
 def test_a_pause_is_never_longer_than_its_cap_nor_shorter_than_half(
     policy: Policy, attempts: int, jitter: float
