@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 import uuid
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Flaky:
     transport: Transport
     conversation_ids: list[str]
     shown: dict[str, list[int]] = field(default_factory=dict)
+    unfetched: set[str] = field(default_factory=set)
     twice: int = 0
     gaps: int = 0
     connections: int = 0
@@ -42,7 +44,7 @@ class Flaky:
     async def run(self, ready: asyncio.Semaphore) -> None:
         while True:
             with suppress(TimeoutError, ChatError):
-                async with asyncio.timeout(random.uniform(1.0, 5.0) if self.is_flaky else None):
+                async with asyncio.timeout(random.uniform(2.0, 6.0) if self.is_flaky else None):
                     await self._listen(ready)
 
     async def _listen(self, ready: asyncio.Semaphore) -> None:
@@ -54,17 +56,22 @@ class Flaky:
             self.cursor = live.cursor
             async for event in live:
                 if isinstance(event, Event):
+                    if event.conversation_id in self.unfetched:
+                        await self._fetch(event.conversation_id)
                     self._show(event)
                 else:
                     self.gaps += 1
+                    self.unfetched.update(self.conversation_ids)
+                self.cursor = live.cursor
+                if not isinstance(event, Event):
                     for conversation_id in self.conversation_ids:
                         await self._fetch(conversation_id)
-                self.cursor = live.cursor
 
     async def _fetch(self, conversation_id: str) -> None:
         after_seq = self.shown.get(conversation_id, [1])[-1]
         async for event in self.chat.events(conversation_id, after_seq=after_seq):
             self._show(event)
+        self.unfetched.discard(conversation_id)
 
     def _show(self, event: Event) -> None:
         if event.seq is None:
@@ -77,6 +84,11 @@ class Flaky:
 
     def has_all(self, last_seqs: dict[str, int]) -> bool:
         return all(self.shown.get(each, [1])[-1] >= last_seqs[each] for each in self.conversation_ids)
+
+    async def finish(self) -> None:
+        """Fetches what a connection that was lost left to be fetched."""
+        for conversation_id in list(self.unfetched):
+            await self._fetch(conversation_id)
 
 
 async def test_every_client_ends_with_exactly_the_right_timeline(stack: Stack) -> None:
@@ -102,14 +114,17 @@ async def test_every_client_ends_with_exactly_the_right_timeline(stack: Stack) -
         last_seqs = {each: 1 for client in flaky for each in client.conversation_ids}
         disturbing = group.create_task(disturb(stack))
         ids = list(last_seqs)
-        number = 0
-        while not disturbing.done() or number < SECONDS * MESSAGES_PER_SECOND:
+        number, until = 0, time.monotonic() + SECONDS
+        while not disturbing.done() or time.monotonic() < until:
             accepted = await sender.send(random.choice(ids), f"message {number}")
             last_seqs[accepted.conversation_id] = max(last_seqs[accepted.conversation_id], accepted.seq)
             number += 1
             await asyncio.sleep(1 / MESSAGES_PER_SECOND)
         for client in flaky:
             client.is_flaky = False
+        await asyncio.sleep(7)  # by then every connection is one that stays
+        for client in flaky:
+            await client.finish()
         async with asyncio.timeout(SECONDS_TO_SETTLE):
             while not all(client.has_all(last_seqs) for client in flaky):
                 await asyncio.sleep(0.2)
