@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 KEY_PREFIX = "conversation:"
 
@@ -19,8 +20,10 @@ def conversation_key(conversation_id: str) -> str:
     return KEY_PREFIX + conversation_id
 
 
+@lru_cache(maxsize=4096)
 def conversation_id_of_key(key: bytes) -> str:
-    """The conversation's id in a Kafka key. Raises MalformedKey."""
+    """The conversation's id in a Kafka key. Raises MalformedKey. (Where there is one record of a conversation, there
+    are more.)"""
     try:
         text = key.decode("ascii")
     except UnicodeDecodeError as error:

@@ -62,18 +62,17 @@ def project(records: Iterable[Record]) -> Changes:
         except MalformedEnvelope as error:
             changes.poison.append(Poison(record, str(error)))
             continue
-        try:
-            event, memberships, reason = _event_of(envelope)
-        except Exception as error:  # whatever an event does to its parser, the others are not to suffer for it
-            event, memberships, reason = _plain(envelope), (), f"{type(error).__name__}: {error}"
-        if reason:
-            changes.poison.append(Poison(record, reason))
-        events = changes.events.setdefault(envelope.conversation_id, [])
-        if events and events[-1].seq > event.seq:
-            disordered.add(envelope.conversation_id)
+        conversation_id = envelope.conversation_id
+        event = _take_effects(envelope, record, changes) if envelope.event_type in WITH_EFFECTS else _plain(envelope)
+        events = changes.events.get(conversation_id)
+        if events is None:
+            changes.events[conversation_id] = [event]
+            changes.records[conversation_id] = [record]
+            continue
+        if events[-1].seq > event.seq:
+            disordered.add(conversation_id)
         events.append(event)
-        changes.records.setdefault(envelope.conversation_id, []).append(record)
-        changes.memberships += memberships
+        changes.records[conversation_id].append(record)
     for conversation_id in disordered:  # redelivered in the middle of a batch, or poison
         pairs = zip(changes.events[conversation_id], changes.records[conversation_id], strict=True)
         in_order = sorted(pairs, key=lambda pair: pair[0].seq)
@@ -97,6 +96,18 @@ def memberships_of_entries(conversation_id: str, entries: Sequence[LogEntry]) ->
         envelope = Envelope(conversation_id, entry.seq, entry.event_id, entry.event_type, entry.payload)
         changes += _event_of(envelope)[1]
     return changes
+
+
+def _take_effects(envelope: Envelope, record: Record, changes: Changes) -> TimelineEvent:
+    """The event of a record whose type has effects; who joins and leaves is noted, and what is wrong with it."""
+    try:
+        event, memberships, reason = _event_of(envelope)
+    except Exception as error:  # whatever an event does to its parser, the others are not to suffer for it
+        event, memberships, reason = _plain(envelope), (), f"{type(error).__name__}: {error}"
+    if reason:
+        changes.poison.append(Poison(record, reason))
+    changes.memberships += memberships
+    return event
 
 
 def _plain(envelope: Envelope) -> TimelineEvent:
