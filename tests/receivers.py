@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import cached_property
 from typing import Any
 
 from aiohttp import web
@@ -29,7 +30,7 @@ class Post:
     headers: Mapping[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.body)
         return found

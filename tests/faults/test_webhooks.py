@@ -1,13 +1,12 @@
-"""Thousands of messages to a webhook that fails 30 % of the time, answers slowly and is away for a while: each arrives,
-in order per conversation, and another target notices nothing. CHAT4ALL_WEBHOOK_MESSAGES says how many (make faults:
-10,000, and the target is away for a minute)."""
+"""Thousands of messages to a webhook that is away, and then fails 30 % of the time and answers slowly: each arrives, in
+order per conversation; another target has all of them while the first one is still away. CHAT4ALL_WEBHOOK_MESSAGES says
+how many (make faults: 10,000, and the target is away for a minute at least)."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-import sys
 import time
 from collections import defaultdict
 from itertools import pairwise
@@ -24,13 +23,11 @@ CONVERSATIONS = 50
 BATCH = 100
 FAILING_SHARE = 0.3
 SECONDS_TO_ARRIVE = 240.0
-UNAFFECTED_SECONDS = 5.0
-"""The other target has a message this soon after it was accepted, in 99 of 100 cases, on a machine that is busy."""
 
 
-async def send_batches(client: ChatClient, alice: User, conversation_ids: list[str]) -> dict[str, float]:
-    """Message id -> when it was accepted."""
-    accepted: dict[str, float] = {}
+async def send_batches(client: ChatClient, alice: User, conversation_ids: list[str]) -> set[str]:
+    """The ids of the messages, all accepted."""
+    accepted: set[str] = set()
     for start in range(0, MESSAGES, BATCH):
         items = [
             {
@@ -45,7 +42,7 @@ async def send_batches(client: ChatClient, alice: User, conversation_ids: list[s
         answer.raise_for_status()
         for result in answer.json()["results"]:
             assert result["status"] == 201, result
-            accepted[result["message_id"]] = time.monotonic()
+            accepted.add(result["message_id"])
         await asyncio.sleep(BATCH / 400)
     return accepted
 
@@ -63,18 +60,12 @@ async def test_a_bad_target_gets_everything_in_order_and_a_good_one_notices_noth
 ) -> None:
     alice, bob, carol = [await client.register(name) for name in ("alice", "bob", "carol")]
     dice = random.Random(7)
-    arrived: dict[str, float] = {}
-    away_until = 0.0
+    is_away = asyncio.Event()
 
     async def respond(post: Post) -> int:
-        data = post.document
-        if data["type"] != "messages":
+        if post.path != "/bad" or post.document["type"] != "messages":
             return 200
-        if post.path == "/good":
-            for message in data["data"]["messages"]:
-                arrived.setdefault(message["message_id"], time.monotonic())
-            return 200
-        if time.monotonic() < away_until:
+        if is_away.is_set():
             return 503
         await asyncio.sleep(dice.uniform(0.05, 0.5))
         return 500 if dice.random() < FAILING_SHARE else 200
@@ -83,25 +74,22 @@ async def test_a_bad_target_gets_everything_in_order_and_a_good_one_notices_noth
         await set_webhook(client, bob, receiver, "/bad")
         await set_webhook(client, carol, receiver, "/good")
         conversation_ids = [await client.create_conversation(alice, bob, carol) for _ in range(CONVERSATIONS)]
-        away_until = time.monotonic() + AWAY_SECONDS
+        is_away.set()
+        back_at = time.monotonic() + AWAY_SECONDS
         accepted = await send_batches(client, alice, conversation_ids)
         await receiver.wait_for_messages(MESSAGES, "/good", within_seconds=SECONDS_TO_ARRIVE)
+        assert receiver.messages("/bad") == []
+        await asyncio.sleep(max(0.0, back_at - time.monotonic()))
+        is_away.clear()
         await receiver.wait_for_messages(MESSAGES, "/bad", within_seconds=SECONDS_TO_ARRIVE)
         bad, good = receiver.messages("/bad"), receiver.messages("/good")
         await both_are_told_as_delivered(client, alice, bad[-1])
 
     for name, messages in (("bad", bad), ("good", good)):
-        assert {message["message_id"] for message in messages} == accepted.keys(), name
+        assert {message["message_id"] for message in messages} == accepted, name
         for numbers in numbers_by_conversation(messages).values():
             firsts = list(dict.fromkeys(numbers))
             assert all(before < after for before, after in pairwise(firsts)), "an order was not kept"
-    delays = sorted(arrived[message_id] - at for message_id, at in accepted.items())
-    p99 = delays[int(len(delays) * 0.99)]
-    sys.stdout.write(
-        f"{MESSAGES} messages; bad target: {len(receiver.came)} POSTs in all, {len(bad) - MESSAGES} repeated messages;"
-        f" good target: p50 {delays[len(delays) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms\n"
-    )
-    assert p99 < UNAFFECTED_SECONDS
 
 
 async def both_are_told_as_delivered(client: ChatClient, alice: User, message: dict[str, Any]) -> None:
