@@ -103,6 +103,8 @@ class Dispatcher:
     def take_over(self, partitions: Collection[int]) -> None:
         """From now on the lines of these partitions are ours to deliver, and no others."""
         self._partitions = frozenset(partitions)
+        if self._closing.is_set():
+            return
         if self._taking_over is not None:
             self._taking_over.cancel()
         self._taking_over = asyncio.create_task(self._guard(self._take_over()))
@@ -121,7 +123,8 @@ class Dispatcher:
         try:
             await work
         except Exception as error:
-            self._on_error(error)
+            if not (self._closing.is_set() and self._is_passing(error)):
+                self._on_error(error)
 
     async def _take_over(self) -> None:
         async def find() -> None:

@@ -234,7 +234,9 @@ async def test_mail_is_handed_over_under_tls_after_a_login(tmp_path: Path) -> No
         to = target("bob@example.org", "email")
         assert await deliver(EmailAdapter(settings, tls=trusting), to, letter("x")) == Delivered()
         wrong = settings._replace(password="wrong")
-        assert isinstance(await deliver(EmailAdapter(wrong, tls=trusting), to, letter("x")), Unavailable)
+        assert isinstance(
+            await deliver(EmailAdapter(wrong, tls=trusting, timeout_seconds=2), to, letter("x")), Unavailable
+        )
         unencrypted = settings._replace(security="none")
         assert isinstance(await deliver(EmailAdapter(unencrypted), to, letter("x")), Unavailable)
     assert len(server.mails) == 1
