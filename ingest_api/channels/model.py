@@ -61,7 +61,10 @@ class SetWebhook(CommandModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"url": "https://example.org/chat4all"}]})
 
     url: Annotated[StorableText, AfterValidator(_check_url)] = Field(
-        min_length=8, max_length=2000, description="https; not an address of a private network."
+        min_length=8,
+        max_length=2000,
+        json_schema_extra={"pattern": r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?([/?][!-~]*)?$"},
+        description="https; not an address of a private network.",
     )
 
 
@@ -70,7 +73,9 @@ class SetEmail(CommandModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"address": "alice@example.org"}]})
 
-    address: Annotated[StorableText, AfterValidator(_check_email)] = Field(min_length=3, max_length=254)
+    address: Annotated[StorableText, AfterValidator(_check_email)] = Field(
+        min_length=3, max_length=254, json_schema_extra={"pattern": r"^[!-?A-~]+@[A-Za-z0-9.-]+\.[A-Za-z0-9]+$"}
+    )
 
 
 class VerifyChannel(CommandModel):
