@@ -123,6 +123,7 @@ conversation_log = Table(
     Index("ix_conversation_log_changes", "conversation_id", "seq", postgresql_where=text("type <> 'MessageSent'")),
     Column("message_id", Uuid(as_uuid=False)),  # of an edit or a deletion: the message that it changes
     Index("ix_conversation_log_message_id", "message_id", "seq", postgresql_where=text("message_id IS NOT NULL")),
+    Index("ix_conversation_log_created_at", "created_at", postgresql_using="brin"),
 )
 
 receipts = Table(

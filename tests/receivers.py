@@ -22,7 +22,7 @@ from aiosmtpd.smtp import Envelope, Session
 from schemas.channels import SECRET_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Post:
     """One POST that came."""
 
