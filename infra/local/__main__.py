@@ -14,7 +14,7 @@ from infra.local.config import StackConfig
 from infra.local.errors import StackError
 from infra.local.follow import follow
 from infra.local.hints import first_message
-from infra.local.programs import PROGRAMS, STEPS
+from infra.local.programs import PROGRAMS, STEPS, TOOLS
 from infra.local.stack import Stack
 from infra.local.starting import log_file
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
     logs.add_argument("-n", type=int, default=30, metavar="LINES", help="lines of each log (default: 30)")
     run = commands.add_parser("exec", help="run a command with the settings and passwords of a program")
-    run.add_argument("program", choices=[program.name for program in PROGRAMS], metavar="program")
+    run.add_argument("program", choices=[*(program.name for program in PROGRAMS), *TOOLS], metavar="program")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="command", help="the command and its arguments")
     return parser
 
