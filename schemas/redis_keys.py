@@ -84,6 +84,12 @@ def receipts_key(conversation_id: str) -> str:
     return f"conv:{{{conversation_id}}}:receipts"
 
 
+def conversation_keys(conversation_id: str) -> tuple[str, ...]:
+    """The keys of all tables of a conversation."""
+    keys = (head_key, timeline_key, participants_key, changes_key, receipts_key)
+    return tuple(key(conversation_id) for key in keys)
+
+
 def live_channel(conversation_id: str) -> str:
     """Pub/Sub channel: every applied event, and every receipt that was news, as a live frame; and what delivery
     publishes there itself: ephemeral events (schemas/ephemeral.py)."""

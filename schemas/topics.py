@@ -29,6 +29,17 @@ class Topic:
         return {"retention.ms": str(self.retention_ms), **self.config}
 
 
+def dead_letter_topic(topic: Topic) -> Topic:
+    """Where records of a topic go that can never be applied."""
+    return Topic(
+        name=f"{topic.name}.dead-letter",
+        key=topic.key,
+        partitions=1,
+        retention_ms=30 * DAY_MS,
+        purpose=f"Records of {topic.name} that could never be applied, with the reason in their headers.",
+    )
+
+
 CONVERSATION_EVENTS = Topic(
     name="conversation.events",
     key="conversation:{conversation_id}",
@@ -38,13 +49,7 @@ CONVERSATION_EVENTS = Topic(
     config={"message.timestamp.type": "LogAppendTime"},
 )
 
-CONVERSATION_EVENTS_DEAD_LETTER = Topic(
-    name="conversation.events.dead-letter",
-    key="conversation:{conversation_id}",
-    partitions=1,
-    retention_ms=30 * DAY_MS,
-    purpose="Records of conversation.events that could never be applied, with the reason in their headers.",
-)
+CONVERSATION_EVENTS_DEAD_LETTER = dead_letter_topic(CONVERSATION_EVENTS)
 
 RECEIPT_EVENTS = Topic(
     name="receipt.events",
@@ -55,13 +60,7 @@ RECEIPT_EVENTS = Topic(
     config={"message.timestamp.type": "LogAppendTime"},
 )
 
-RECEIPT_EVENTS_DEAD_LETTER = Topic(
-    name="receipt.events.dead-letter",
-    key="conversation:{conversation_id}",
-    partitions=1,
-    retention_ms=30 * DAY_MS,
-    purpose="Records of receipt.events that could never be applied, with the reason in their headers.",
-)
+RECEIPT_EVENTS_DEAD_LETTER = dead_letter_topic(RECEIPT_EVENTS)
 
 DEAD_LETTERS_SETTLED = Topic(
     name="dead-letters.settled",
@@ -102,17 +101,6 @@ DELIVERY_EVENTS = Topic(
     retention_ms=7 * DAY_MS,
     purpose="What became of every try to deliver messages over a channel.",
 )
-
-
-def dead_letter_topic(topic: Topic) -> Topic:
-    """Where records of a topic go that can never be applied."""
-    return Topic(
-        name=f"{topic.name}.dead-letter",
-        key=topic.key,
-        partitions=1,
-        retention_ms=30 * DAY_MS,
-        purpose=f"Records of {topic.name} that could never be applied, with the reason in their headers.",
-    )
 
 
 HEARTBEAT_TABLE = Topic(

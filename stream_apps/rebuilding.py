@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from redis.asyncio import Redis
 
@@ -154,17 +154,8 @@ class Rebuilder:
         """Removes the tables of conversations, whatever is in their place. Absent is safe: readers go to Postgres."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in ids:
-                pipeline.unlink(*(key(name) for key in TABLE_KEYS))
+                pipeline.unlink(*redis_keys.conversation_keys(name))
             await pipeline.execute()
-
-
-TABLE_KEYS: Sequence[Any] = (
-    redis_keys.head_key,
-    redis_keys.timeline_key,
-    redis_keys.participants_key,
-    redis_keys.changes_key,
-    redis_keys.receipts_key,
-)
 
 
 T = TypeVar("T")

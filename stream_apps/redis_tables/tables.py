@@ -153,14 +153,7 @@ class RedisTables:
         return [None if is_no_table(answer) else bool(answer) for answer in answers]
 
     async def drop(self, conversation_id: str) -> None:
-        keys = (
-            redis_keys.head_key,
-            redis_keys.timeline_key,
-            redis_keys.participants_key,
-            redis_keys.changes_key,
-            redis_keys.receipts_key,
-        )
-        await self._redis.delete(*(key(conversation_id) for key in keys))
+        await self._redis.delete(*redis_keys.conversation_keys(conversation_id))
 
     async def note_memberships(self, changes: Sequence[MembershipChange]) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipeline:
