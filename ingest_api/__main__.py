@@ -51,7 +51,7 @@ def main() -> None:
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
-        http="httptools",
+        http=app.state.connection,
         log_config=None,
         access_log=False,
         server_header=False,

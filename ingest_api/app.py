@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from ingest_api import health
 from ingest_api.admission.address_gate import AddressGate
+from ingest_api.admission.crowd import Crowd
 from ingest_api.admission.doors import open_doors
 from ingest_api.admission.gate import Gate
 from ingest_api.admission.turns import TurnMetrics, Turns
@@ -25,6 +26,7 @@ from ingest_api.database import connector, create_engine
 from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
 from ingest_api.group_commit import GroupCommit, Limits
+from ingest_api.http_protocol import DoorProtocol
 from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
 from ingest_api.messages.routes import batch_router
 from ingest_api.messages.routes import router as messages_router
@@ -125,8 +127,20 @@ def create_app(settings: Settings) -> FastAPI:
         audit_router,
         health.router,
     )
-    # The last one added is the first one called.
     app.state.gate = doors.gate
+    turn_metrics, http_metrics = TurnMetrics(registry), HttpMetrics(registry)
+    # What stands before the application: the server's connections (python -m ingest_api).
+    app.state.connection = partial(
+        DoorProtocol,
+        crowd=Crowd(
+            served=settings.commands_served,
+            most_held=settings.commands_waiting,
+            patience_seconds=settings.command_patience_seconds,
+            metrics=turn_metrics,
+        ),
+        metrics=http_metrics,
+    )
+    # The last one added is the first one called.
     app.add_middleware(
         CommandDispatch,
         routes=[route for router in routers for route in router.routes],
@@ -134,7 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
             limit=settings.commands_served,
             most_waiting=settings.commands_waiting,
             patience_seconds=settings.command_patience_seconds,
-            metrics=TurnMetrics(registry),
+            metrics=turn_metrics,
         ),
     )
     app.add_middleware(AddressGate, gate=doors.gate, trusted=settings.trusted_proxies)
@@ -142,7 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         RequestContexts,
         gate=doors.gate,
-        metrics=HttpMetrics(registry),
+        metrics=http_metrics,
         on_refusal=audit.note,
         log_every=settings.log_every_request,
     )

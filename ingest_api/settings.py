@@ -88,7 +88,7 @@ class Settings(DatabaseSettings):
     )
     commands_waiting: int = Field(default=10_000, ge=0, description="Commands that may wait for their turn.")
     command_patience_seconds: float = Field(
-        default=1.0, gt=0, description="How long a command waits for its turn before it is answered 503."
+        default=2.0, gt=0, description="How long a command waits for its turn before it is answered 503."
     )
     redis_host: str = Field(
         default="127.0.0.1",

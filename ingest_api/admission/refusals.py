@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from schemas.problems import ProblemError
 
+LONGEST_RETRY_SECONDS = 5
+
 
 class Overloaded(ProblemError):
     """More comes in than can be taken now; nothing was stored. Wait for `Retry-After`, then repeat it."""
 
     code, title, status = "overloaded", "Overloaded", 503
+
+
+def overloaded(jitter: float) -> Overloaded:
+    """The refusal of who waited in vain. `jitter` (0 to 1) spreads those who come back over LONGEST_RETRY_SECONDS."""
+    retry_after = 1 + round((LONGEST_RETRY_SECONDS - 1) * jitter)
+    return Overloaded(
+        f"More comes in than can be served; nothing was stored. Repeat it in {retry_after} s.",
+        headers={"Retry-After": str(retry_after)},
+    )
 
 
 class ShuttingDown(ProblemError):

@@ -1,10 +1,5 @@
-"""How many commands are worked on at once, and who is next when more come: the oldest, but in a crowd the newest.
-
-Under overload a fair queue makes everyone late. Here those who came last are answered at the usual speed, as many as
-the machine can serve, and the others are told to come back after they have waited for `patience_seconds`: refusing
-costs little then, because a connection cannot be refused again before it has waited again. (Adaptive LIFO, as in
-Maurer, "Fail at Scale", ACM Queue 13(8), 2015.)
-"""
+"""How many commands are worked on at once. Those that come meanwhile wait in line; how long that line gets is the
+crowd's to say (crowd.py), which holds back the rest unread."""
 
 from __future__ import annotations
 
@@ -15,25 +10,25 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from ingest_api.admission.refusals import Overloaded
-
-CROWD = 2
-"""So many times as many as have a turn may wait in a fair queue: they are served in a moment."""
+from ingest_api.admission.refusals import Overloaded, overloaded
 
 
 class TurnMetrics:
-    """What the turns count."""
+    """What the turns and the crowd before them count."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.serving = Gauge("ingest_api_commands_served", "Commands that are worked on.", registry=registry)
         self.waiting = Gauge("ingest_api_commands_waiting", "Commands that wait for their turn.", registry=registry)
+        self.held = Gauge(
+            "ingest_api_commands_held", "Connections whose command is held back, unread, in a crowd.", registry=registry
+        )
         self.refused_total = Counter(
             "ingest_api_commands_refused_total", "Commands that waited in vain for their turn.", registry=registry
         )
 
 
 class Turns:
-    """At most `limit` commands have a turn. Take one, give it back."""
+    """At most `limit` commands have a turn, the oldest that waits is next. Take one, give it back."""
 
     def __init__(
         self,
@@ -50,7 +45,6 @@ class Turns:
         self._metrics = metrics
         self._jitter = jitter
         self._taken = 0
-        self._crowd = CROWD * limit
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # in the order of arrival
         metrics.serving.set_function(lambda: self._taken)
         metrics.waiting.set_function(lambda: len(self._waiting))
@@ -80,9 +74,9 @@ class Turns:
             timer.cancel()
 
     def give_back(self) -> None:
-        """Ends a turn: one of those that wait has the next one."""
+        """Ends a turn: the one that has waited longest has the next one."""
         while self._waiting:
-            turn, _ = self._waiting.popitem(last=len(self._waiting) > self._crowd)
+            turn, _ = self._waiting.popitem(last=False)
             if not turn.done():  # a cancelled one may still be listed
                 turn.set_result(None)
                 return
@@ -95,8 +89,4 @@ class Turns:
 
     def _refusal(self) -> Overloaded:
         self._metrics.refused_total.inc()
-        retry_after = 1 + round(4 * self._jitter())
-        return Overloaded(
-            f"More comes in than can be served; nothing was stored. Repeat it in {retry_after} s.",
-            headers={"Retry-After": str(retry_after)},
-        )
+        return overloaded(self._jitter())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -81,7 +82,17 @@ def whole_again(stack: Stack) -> Iterator[None]:
     """Whatever a failure leaves behind, the tests that come after find a stack that streams."""
     yield
     stack.start_program("connect")
-    Recover(stack, "--apply").end()
+    if admission(stack) != "green":
+        Recover(stack, "--apply").end()
+    deadline = time.monotonic() + SECONDS
+    while admission(stack) != "green":
+        assert time.monotonic() < deadline, "writes are still refused"
+        time.sleep(0.2)
+
+
+def admission(stack: Stack) -> str:
+    """What the API says of it."""
+    return str(httpx.get(f"http://127.0.0.1:{stack.ports.ingest_api}/readyz", trust_env=False).json()["admission"])
 
 
 async def write_past_the_api(

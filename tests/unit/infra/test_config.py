@@ -60,7 +60,10 @@ def test_looking_at_a_stack_uses_the_ports_of_its_start_whatever_the_environment
     assert (config.ports.kafka, config.as_last_started().ports.kafka) == (7002, Ports().kafka)
 
 
-def test_an_isolated_stack_shares_only_the_artifacts_and_keeps_its_ports(tmp_path: Path) -> None:
+def test_an_isolated_stack_shares_only_the_artifacts_and_keeps_its_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHAT4ALL_ARTIFACTS_DIR", raising=False)
     root, state = tmp_path / "root", tmp_path / "state"
     state.mkdir()
     first = StackConfig.isolated(root, state)

@@ -1,4 +1,4 @@
-"""Turns: the oldest first, in a crowd the newest, and nobody waits for ever."""
+"""Turns: the oldest first, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def waiting(turns: Turns, name: str, served: list[str]) -> asyncio.Task[No
     return task
 
 
-async def test_the_oldest_is_next_but_in_a_crowd_the_newest() -> None:
+async def test_the_oldest_is_next() -> None:
     turns, registry = make()
     assert turns.take_now()
     assert not turns.take_now()
@@ -43,7 +43,7 @@ async def test_the_oldest_is_next_but_in_a_crowd_the_newest() -> None:
     for _ in tasks:
         turns.give_back()
         await asyncio.sleep(0)
-    assert served == ["e", "d", "c", "a", "b"]
+    assert served == ["a", "b", "c", "d", "e"]
     turns.give_back()
     assert registry.get_sample_value("ingest_api_commands_served") == 0
     assert turns.take_now()
