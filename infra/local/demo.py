@@ -43,12 +43,12 @@ async def hear(events: Live, message_id: str) -> float:
     return time.perf_counter()
 
 
-async def chat(ingest: str, delivery: str) -> list[float]:
+async def chat(url: str) -> list[float]:
     """Alice and Bob talk; each message is printed when both have it. The answer: submit -> received, milliseconds."""
     times: list[float] = []
     async with AsyncExitStack() as stack:
         names = ("alice", "bob")
-        people = [await stack.enter_async_context(Chat(ingest, delivery, within_seconds=WITHIN_SECONDS)) for _ in names]
+        people = [await stack.enter_async_context(Chat(url, within_seconds=WITHIN_SECONDS)) for _ in names]
         for person, name in zip(people, names, strict=True):
             await register(person, name)
         conversation_id = await people[0].create_conversation([people[1].user_id], title="a demonstration")
@@ -67,10 +67,10 @@ async def chat(ingest: str, delivery: str) -> list[float]:
 def main() -> int:
     """The command. Exit status 0, or 1 with one sentence on standard error."""
     config = StackConfig.from_environment(ROOT, os.environ).as_last_started()
-    ingest, delivery = (f"http://{HOST}:{port}" for port in (config.ports.ingest_api, config.ports.delivery))
+    url = f"http://{HOST}:{config.ports.gateway}"
     print("Alice and Bob, each with a live stream open. Times are from submit to the other one's screen.\n")
     try:
-        times = asyncio.run(asyncio.wait_for(chat(ingest, delivery), WITHIN_SECONDS * 2))
+        times = asyncio.run(asyncio.wait_for(chat(url), WITHIN_SECONDS * 2))
     except (ChatError, TimeoutError) as error:
         print(f"The stack does not answer ({error or 'time ran out'}): is it up? `make status`", file=sys.stderr)
         return 1

@@ -24,6 +24,7 @@ FREE_PORT_RANGE = range(20_000, 32_000)
 class Ports:
     """One TCP port per server, all on 127.0.0.1. The defaults are the design's."""
 
+    gateway: int = 8080
     ingest_api: int = 8000
     delivery: int = 8001
     connect: int = 8083

@@ -81,7 +81,7 @@ def _shared(site: Site) -> dict[str, str]:
     return {
         STACK_MARK: str(site.config.state_dir),
         "CHAT4ALL_KAFKA_BOOTSTRAP": f"{HOST}:{ports.kafka}",
-        "CHAT4ALL_ISSUER": f"http://{HOST}:{ports.ingest_api}",
+        "CHAT4ALL_ISSUER": f"http://{HOST}:{ports.gateway}",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -236,6 +236,7 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_REDIS_PASSWORD": site.secrets.redis_limiter,
         "CHAT4ALL_SIGNING_KEY_FILE": _signing_key_file(site),
         "CHAT4ALL_AUDIT_HEAD_FILE": str(site.config.state_dir / "audit" / "heads.jws"),
+        "CHAT4ALL_TRUSTED_PROXIES": HOST,
         **{name: site.config.environ.get(name, value) for name, value in GENEROUS_LIMITS.items()},
     }
 
@@ -284,6 +285,25 @@ def _faust_worker(app: str) -> Callable[[Site], list[str]]:
 
 def _audit_environment(site: Site) -> dict[str, str]:
     return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.audit_metrics)}
+
+
+def _gateway_command(site: Site) -> list[str]:
+    caddy = Path(sys.executable).parent / "caddy"
+    return [str(caddy), "run", "--config", str(site.config.root / "infra" / "caddy" / "local.caddyfile")]
+
+
+def _gateway_environment(site: Site) -> dict[str, str]:
+    ports = site.config.ports
+    folder = str(site.config.state_dir / "gateway")
+    return {
+        **_mark(site),
+        "CHAT4ALL_GATEWAY_HOST": HOST,
+        "CHAT4ALL_GATEWAY_PORT": str(ports.gateway),
+        "CHAT4ALL_INGEST_API_UPSTREAM": f"{HOST}:{ports.ingest_api}",
+        "CHAT4ALL_DELIVERY_UPSTREAM": f"{HOST}:{ports.delivery}",
+        "XDG_DATA_HOME": folder,
+        "XDG_CONFIG_HOME": folder,
+    }
 
 
 def _migrations_environment(site: Site) -> dict[str, str]:
@@ -414,6 +434,15 @@ PROGRAMS = (
         command=lambda site: _python("stream_apps.delivery", "--host", HOST, "--port", str(site.config.ports.delivery)),
         environment=_delivery_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.delivery, "/readyz"),
+    ),
+    # It needs nothing to start, and stops beside delivery: what delivery says while it stops still passes through it.
+    Program(
+        name="gateway",
+        port="gateway",
+        command=_gateway_command,
+        environment=_gateway_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.gateway, "/.well-known/jwks.json"),
+        start_seconds=180,  # it answers when the API does
     ),
     Program(
         name="supervise",

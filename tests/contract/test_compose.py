@@ -97,6 +97,9 @@ def test_the_servers_are_the_versions_of_the_embedded_stack(services: dict[str, 
     assert services["kafka"]["image"] == f"apache/kafka:{kafka}"
     assert services["connect"]["image"] == services["kafka"]["image"]
     assert pom_property("infra/connect/pom.xml", "kafka.version") == kafka
+    caddy = re.search(r"^caddyserver==(\S+) ", lock, re.MULTILINE)
+    assert caddy is not None
+    assert services["gateway"]["image"] == f"caddy:{caddy[1]}-alpine"
     debezium = pom_property("infra/debezium/pom.xml", "debezium.version")
     assert services["debezium-plugin"]["image"].endswith(f"connect:{debezium}")
 
@@ -172,6 +175,7 @@ def test_settings_have_the_names_that_the_embedded_stack_gives_them(services: di
         "router",
         "channels",
         "delivery",
+        "gateway",
         "audit",
         "supervise",
         "migrations",

@@ -16,6 +16,7 @@ import pytest
 from chat4all_client import Chat, Event, Gap, LoggedOut, NotAccepted, Refused
 from chat4all_client import sync as synchronous
 from chat4all_client.live import Transport
+from infra.local.ports import Ports
 from infra.local.stack import Stack
 from tests.conftest import ROOT
 
@@ -48,10 +49,9 @@ def test_the_example_of_the_readme_runs(stack: Stack) -> None:
     found = re.search(r"(?s)```python\n(.*?)```", (ROOT / "clients" / "python" / "README.md").read_text())
     assert found is not None
     assert len([line for line in found[1].splitlines() if line]) <= 15
-    example = found[1]
-    for documented, real in zip(("http://127.0.0.1:8000", "http://127.0.0.1:8001"), urls(stack), strict=True):
-        assert documented in example
-        example = example.replace(documented, real)
+    documented, real = f"http://127.0.0.1:{Ports().gateway}", f"http://127.0.0.1:{stack.ports.gateway}"
+    assert documented in found[1]
+    example = found[1].replace(documented, real)
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("2 Hungry?\n", "")
 

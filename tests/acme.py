@@ -1,0 +1,104 @@
+"""A real ACME server on loopback (Debian's pebble), whose certificates live for seconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from infra.local import packages
+from tests.caddy import is_listening
+from tests.integration.servers import free_port
+
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AcmeServer:
+    """`directory` is its address, `root_file` what verifies its own TLS, `http_port` and `tls_port` where it looks for
+    the answers to its challenges. Every name resolves to loopback for it."""
+
+    directory: str
+    root_file: Path
+    http_port: int
+    tls_port: int
+
+
+@contextmanager
+def start_acme_server(*, certificate_seconds: int) -> Iterator[AcmeServer]:
+    """Installs pebble if it is missing, and runs it."""
+    packages.install(["pebble"] if shutil.which("pebble") is None else [], report=print)
+    folder = Path(tempfile.mkdtemp(prefix="chat4all-acme-"))
+    port, http_port, tls_port, dns_port, management_port = (free_port() for _ in range(5))
+    _write_certificate(folder)
+    settings = {
+        "listenAddress": f"127.0.0.1:{port}",
+        "managementListenAddress": f"127.0.0.1:{management_port}",
+        "certificate": str(folder / "cert.pem"),
+        "privateKey": str(folder / "key.pem"),
+        "httpPort": http_port,
+        "tlsPort": tls_port,
+        "ocspResponderURL": "",
+        "externalAccountBindingRequired": False,
+        "certificateValidityPeriod": certificate_seconds,
+    }
+    (folder / "config.json").write_text(json.dumps({"pebble": settings}))
+    dns = f"127.0.0.1:{dns_port}"
+    commands = [
+        ["pebble-challtestsrv", "-dns01", dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]
+        + ["-management", f"127.0.0.1:{free_port()}"],
+        ["pebble", "-config", str(folder / "config.json"), "-dnsserver", dns],
+    ]
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        with (folder / "log").open("wb") as log:
+            for command in commands:
+                environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))  # noqa: S603
+        deadline = time.monotonic() + START_SECONDS
+        while not is_listening(port):
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.02)
+        yield AcmeServer(f"https://127.0.0.1:{port}/dir", folder / "cert.pem", http_port, tls_port)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder)
+
+
+def _write_certificate(folder: Path) -> None:
+    """A certificate that verifies itself, for the server's own TLS."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ACME server of a test")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(private)
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
