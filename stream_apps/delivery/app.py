@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
-from stream_apps.delivery import deliveries, health, routes, socket_routes, stream_routes
+from stream_apps.delivery import deliveries, health, hops, routes, socket_routes, stream_routes
 from stream_apps.delivery.errors import register_error_handlers
 from stream_apps.delivery.live.bases import Bases
 from stream_apps.delivery.live.client import ClientLimits
@@ -83,8 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)
-    for router in (routes.router, deliveries.router, stream_routes.router, socket_routes.router, health.router):
-        app.include_router(router)
+    for part in (routes, deliveries, hops, stream_routes, socket_routes, health):
+        app.include_router(part.router)
     app.router.routes.append(socket_routes.route)
     return app
 
