@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,15 +28,14 @@ from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 from stream_apps.delivery.tables import Tables
 from stream_apps.delivery.telemetry import HttpMetrics, ReadMetrics, RequestMetrics, StreamMetrics
+from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It starts whether or not Redis and Postgres are there. Raises OSError, ValueError if the
     key file cannot be read."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = make_registry()
     parts = _Parts(
         settings=settings,
         registry=registry,
