@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from ingest_api import health
 from ingest_api.admission.address_gate import AddressGate
@@ -27,6 +27,7 @@ from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
 from ingest_api.group_commit import GroupCommit, Limits
 from ingest_api.http_protocol import DoorProtocol
+from ingest_api.instruments import make_registry
 from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
 from ingest_api.messages.routes import batch_router
 from ingest_api.messages.routes import router as messages_router
@@ -66,10 +67,7 @@ PUBLIC_ROUTES = frozenset(
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It connects when it starts, and finishes what it has accepted when it stops."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-
+    registry = make_registry()
     doors = open_doors(settings, registry)
     limits = Limits(
         connections=1,

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import select
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from psycopg.rows import TupleRow
 
 from ingest_api.errors import DatabaseUnavailable
 from ingest_api.telemetry import WriterMetrics
+from schemas.metrics import sample_step
 from schemas.problems import ProblemError
 
 logger = logging.getLogger(__name__)
@@ -77,10 +79,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Unit(Generic[Item, Answer]):
-    """What one request writes: it is committed over one connection, in order."""
+    """What one request writes: it is committed over one connection, in order. `since` is a reading of perf_counter."""
 
     items: list[Item]
     answer: asyncio.Future[list[Answer | ProblemError]]
+    since: float
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -144,7 +147,7 @@ class GroupCommit(Generic[Item, Answer]):
                 "Too much waits to be stored; nothing was stored. Try again.", headers={"Retry-After": "1"}
             )
         answer: asyncio.Future[list[Answer | ProblemError]] = asyncio.get_running_loop().create_future()
-        self._units.append(_Unit(items, answer))
+        self._units.append(_Unit(items, answer, time.perf_counter()))
         self._waiting += len(items)
         while self._idle:
             idle = self._idle.popleft()
@@ -187,6 +190,7 @@ class GroupCommit(Generic[Item, Answer]):
                     with self._metrics.commit_seconds.time():
                         results = await self._settle(lane, items, units)
                     self._metrics.batch_size.observe(len(items))
+                    _observe(units, results, self._metrics)
                 _answer(units, results)
                 self._in_flight -= len(items)
                 await asyncio.sleep(0)  # those who have just been answered may have more: it goes into the next batch
@@ -301,6 +305,14 @@ def _has_ended(connection: AsyncConnection[TupleRow]) -> bool:
     except psycopg.OperationalError:
         return True
     return False
+
+
+def _observe(units: list[_Unit[Item, Answer]], results: list[Answer | ProblemError], metrics: WriterMetrics) -> None:
+    """Measures how long those waited that PostgreSQL has decided on (of many, some)."""
+    now = time.perf_counter()
+    step = sample_step(len(units))
+    if not isinstance(results[0], DatabaseUnavailable):
+        metrics.commit_hop.add([now - unit.since for unit in units[::step]], weight=step)
 
 
 def _answer(units: list[_Unit[Item, Answer]], results: list[Answer | ProblemError]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2.5, 5, 10)
+from ingest_api.catalogue import CATALOGUE
+from ingest_api.instruments import Instruments
+
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -15,45 +17,21 @@ class WriterMetrics:
     """What the log writer counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.batch_size = Histogram(
-            "ingest_api_writer_batch_entries",
-            "Log entries per commit.",
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-            registry=registry,
-        )
-        self.commit_seconds = Histogram(
-            "ingest_api_writer_commit_seconds",
-            "Seconds from taking a batch to its answers.",
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
-        self.queue_length = Gauge(
-            "ingest_api_writer_queue_entries", "Log entries that wait for a commit.", registry=registry
-        )
-        self.refused_total = Counter(
-            "ingest_api_writer_refused_total",
-            "Entries refused because the queue was full.",
-            registry=registry,
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.batch_size = make.histogram("ingest_api_writer_batch_entries")
+        self.commit_seconds = make.histogram("ingest_api_writer_commit_seconds")
+        self.commit_hop = make.bucket_counts("ingest_api_hop_commit_seconds")
+        self.queue_length = make.gauge("ingest_api_writer_queue_entries")
+        self.refused_total = make.counter("ingest_api_writer_refused_total")
 
 
 class HttpMetrics:
     """Rate, errors and duration by route template (never by path: that has no bound)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests_total = Counter(
-            "ingest_api_http_requests_total",
-            "HTTP requests answered.",
-            ("method", "route", "status"),
-            registry=registry,
-        )
-        self.request_seconds = Histogram(
-            "ingest_api_http_request_seconds",
-            "Seconds from the request's headers to its answer's start.",
-            ("method", "route"),
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.requests_total = make.counter("ingest_api_http_requests_total")
+        self.request_seconds = make.histogram("ingest_api_http_request_seconds")
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:

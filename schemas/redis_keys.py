@@ -13,13 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.passages import Passage, decode_passage, encode_passage
+
 TIMELINE_LENGTH = 1000
 """About how many entries a timeline keeps (XADD … MAXLEN ~). Older ones are read from Postgres."""
 
-# Fields of one entry of the stream `conv:{<id>}:timeline`, whose entry id is `<seq>-0`.
+# Fields of one entry of the stream `conv:{<id>}:timeline`, whose entry id is `<seq>-0`. An entry that was rebuilt has
+# no passage (schemas/passages.py).
 ENTRY_EVENT_ID = "id"
 ENTRY_EVENT_TYPE = "type"
 ENTRY_PAYLOAD = "data"
+ENTRY_PASSAGE = "passage"
 
 # Fields of the hash `conv:{<id>}:head`. `last_message` is the payload of the latest MessageSent, absent before it.
 # `last_change` is the payload of the latest MessageEdited or MessageDeleted of what was the last message then; it says
@@ -173,23 +177,27 @@ NO_SEQ = 0
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
     """What is published on a live channel: one applied event; or, with NO_SEQ, a receipt or an ephemeral event (whose
-    `event_id` is the user that it is about). `payload` is its exact JSON text."""
+    `event_id` is the user that it is about). `payload` is its exact JSON text. What did not come by the timeline app's
+    ordinary way has no passage."""
 
     seq: int
     event_type: str
     event_id: str
     payload: bytes
+    passage: Passage | None = None
 
 
 def encode_live_frame(frame: LiveFrame) -> bytes:
-    """`<seq> <type> <event_id>`, a line feed, the payload. (redis_tables/*.lua write the same.)"""
-    return f"{frame.seq} {frame.event_type} {frame.event_id}\n".encode() + frame.payload
+    """`<seq> <type> <event_id>`, a space and the passage if there is one, a line feed, the payload. (redis_tables/*.lua
+    write the same.)"""
+    passage = "" if frame.passage is None else f" {encode_passage(frame.passage)}"
+    return f"{frame.seq} {frame.event_type} {frame.event_id}{passage}\n".encode() + frame.payload
 
 
 def decode_live_frame(data: bytes) -> LiveFrame:
     """The inverse of encode_live_frame. The payload is not parsed. Raises ValueError."""
     line, separator, payload = data.partition(b"\n")
-    parts = line.decode("ascii").split(" ")
-    if not separator or len(parts) != 3:
+    seq, event_type, event_id, *passage = line.decode("ascii").split(" ", 3)
+    if not separator:
         raise ValueError(f"not a live frame: {data[:80]!r}")
-    return LiveFrame(seq=int(parts[0]), event_type=parts[1], event_id=parts[2], payload=payload)
+    return LiveFrame(int(seq), event_type, event_id, payload, decode_passage(passage[0]) if passage else None)

@@ -11,7 +11,7 @@ from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 LOOP_SECONDS = 1.5
@@ -25,14 +25,6 @@ class Health:
     is_healthy: bool
     status: str
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def make_registry() -> CollectorRegistry:
-    """A registry with the metrics of the process."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry
 
 
 class HealthServer:

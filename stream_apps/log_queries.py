@@ -16,6 +16,17 @@ READ_ENTRIES_BEFORE = """
     ORDER BY seq DESC LIMIT %(limit)s
 """
 
+# A message's seq and the moments that Postgres knows of, in microseconds since 1970: when it got its seq, and when that
+# was committed (NULL if the server keeps no such times, or not that far back).
+READ_MOMENTS = """
+    SELECT seq, (extract(epoch FROM created_at) * 1000000)::bigint,
+        CASE WHEN current_setting('track_commit_timestamp')::boolean
+            THEN (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint END,
+        traceparent
+    FROM conversation_log
+    WHERE event_id = %(message_id)s AND conversation_id = %(conversation_id)s AND type = 'MessageSent'
+"""
+
 # A conversation with everyone who is or was in it, one row per participant, who came first before who came later.
 READ_CONVERSATION = """
     SELECT c.title, c.last_seq, p.user_id::text, p.joined_seq, p.left_seq, p.role

@@ -84,6 +84,17 @@ class Deliveries:
 
 
 @dataclass(frozen=True, slots=True)
+class Moments:
+    """What Postgres knows of a message's way. Times are microseconds since 1970; `committed_us` is None if it is not
+    known (any more)."""
+
+    seq: int
+    created_us: int
+    committed_us: int | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationDetails:
     """A conversation with everyone who is or was in it, oldest first, and their receipts."""
 
@@ -297,6 +308,12 @@ class LogReader:
             actor_id=rows[0][1],
             deliveries=[Delivery(*delivery) for _, _, *delivery in rows if delivery[0] is not None],
         )
+
+    async def find_moments(self, conversation_id: str, message_id: str) -> Moments | None:
+        """When a message got its seq and when that was committed; None if there is no such message."""
+        of = {"conversation_id": conversation_id, "message_id": message_id}
+        rows = await self._fetch(log_queries.READ_MOMENTS, of)
+        return Moments(*rows[0]) if rows else None
 
     async def read_snapshot(self, conversation_id: str, *, entries: int) -> ConversationSnapshot | None:
         """The conversation with its newest `entries` entries, all of one moment; None if there is no such

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stream_apps.base import StreamApp, Watchdog
+from stream_apps.catalogue import worker_catalogue
 from stream_apps.health_server import Health
 
 
@@ -54,17 +55,14 @@ class WorkerHealth(Collector):
         if app is None or app.rebalancing_count == 0:
             return
         name = app.conf.id.removeprefix("chat4all-").replace("-", "_")
-        lag = GaugeMetricFamily(
-            f"{name}_partition_lag_records", "Records that are not committed.", labels=["topic", "partition"]
-        )
+        declared = worker_catalogue(name)
+        by_partition = declared[f"{name}_partition_lag_records"]
+        lag = GaugeMetricFamily(by_partition.name, by_partition.sentence, labels=by_partition.label_names)
         for (topic, partition), records in sorted(partition_lags(app).items()):
             lag.add_metric([topic, str(partition)], records)
         yield lag
-        yield GaugeMetricFamily(
-            f"{name}_seconds_without_progress",
-            "How long records have waited without one being committed.",
-            value=self._watchdog.seconds_without_progress,
-        )
+        stalled = declared[f"{name}_seconds_without_progress"]
+        yield GaugeMetricFamily(stalled.name, stalled.sentence, value=self._watchdog.seconds_without_progress)
 
 
 def partition_lags(app: StreamApp) -> dict[tuple[str, int], int]:

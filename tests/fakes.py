@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from schemas.passages import decode_passage
 from schemas.redis_keys import (
     TIMELINE_LENGTH,
     LiveFrame,
@@ -54,6 +55,7 @@ class InMemoryTables:
     announced: list[MembershipChange] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
     """Conversations whose tables hold what is none of ours, and what Redis says of them."""
+    now_us: int = 1_767_323_045_678_901
     _epochs: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def apply(self, changes: Mapping[str, Sequence[TimelineEvent]]) -> dict[str, Applied]:
@@ -83,7 +85,8 @@ class InMemoryTables:
             table.last_message = event.payload
         if event.effects:
             self._take_effect(table, event, json.loads(event.effects))
-        frame = LiveFrame(event.seq, event.event_type, event.event_id, event.payload)
+        passage = decode_passage(f"{event.origin} {self.now_us}")
+        frame = LiveFrame(event.seq, event.event_type, event.event_id, event.payload, passage)
         self.published.append((conversation_id, frame))
 
     def _take_effect(self, table: ConversationTable, event: TimelineEvent, effects: dict[str, Any]) -> None:

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 from pythonjsonlogger.json import JsonFormatter
 
 from connectors.cli.applying import EnvironmentOption, Paths, declared
 from connectors.cli.context import CONNECT_URL, Context, Exit, UrlOption, example, fail
 from connectors.database import Database, DatabaseUnreachable, find_address
+from connectors.instruments import make_registry
 from connectors.supervise.telemetry import SuperviseMetrics
 from connectors.supervise.watch import Chance, Watch
 
@@ -52,7 +53,7 @@ def add_to(cli: typer.Typer, context: Context) -> None:
             fail(str(error), Exit.MISUSED)
         if address is None:
             logger.warning("CHAT4ALL_DATABASE_HOST is not set: slots and heartbeats are unknown, and no other may run.")
-        registry = CollectorRegistry()
+        registry = make_registry()
         with ExitStack() as stack:
             workers = context.open_workers(url, stack)
             database = Database(address, application_name="chat4all supervise") if address else None

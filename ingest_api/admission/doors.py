@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from ingest_api.admission.gate import Gate, GateMetrics, Quotas
 from ingest_api.admission.ladder import AdmissionMetrics, Ladder
 from ingest_api.admission.model import Thresholds
 from ingest_api.admission.sampler import Sampler, SlotReader
+from ingest_api.catalogue import CATALOGUE
 from ingest_api.database import connector
+from ingest_api.instruments import Instruments
 from ingest_api.limits.limiter import RateLimiter
 from ingest_api.limits.shared import NoSharedBuckets, RedisBuckets
 from ingest_api.settings import Settings
@@ -64,14 +66,11 @@ def open_doors(settings: Settings, registry: CollectorRegistry) -> Doors:
         channel_challenges=settings.limit_channel_challenges,
     ).limits()
     limiter = RateLimiter(limits.values(), shared)
-    Gauge(
-        "ingest_api_rate_limits_are_local",
-        "1 while Redis does not answer and each process limits on its own.",
-        registry=registry,
-    ).set_function(lambda: float(shared.is_away))
-    Gauge(
-        "ingest_api_rate_limit_buckets", "Users, conversations and addresses that are being counted.", registry=registry
-    ).set_function(lambda: float(sum(len(limit.buckets) for limit in limits.values())))
+    make = Instruments(registry, CATALOGUE)
+    make.gauge("ingest_api_rate_limits_are_local").set_function(lambda: float(shared.is_away))
+    make.gauge("ingest_api_rate_limit_buckets").set_function(
+        lambda: float(sum(len(limit.buckets) for limit in limits.values()))
+    )
     ladder = Ladder(Thresholds(), AdmissionMetrics(registry))
 
     return Doors(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from ingest_api.admission.ladder import Ladder
 from ingest_api.admission.model import AdmissionState, RequestClass
+from ingest_api.catalogue import CATALOGUE
+from ingest_api.instruments import Instruments
 from ingest_api.limits.buckets import Limit, Standing
 from ingest_api.limits.limiter import RateLimited, RateLimiter, Spend, raw_headers_of
 from ingest_api.limits.quotas import Quota
@@ -46,9 +48,8 @@ class GateMetrics:
     """What the gate counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.limited_total = Counter(
-            "ingest_api_rate_limited_total", "Requests refused by a rate limit.", ("limit",), registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.limited_total = make.counter("ingest_api_rate_limited_total")
 
 
 _FREE = Pass()

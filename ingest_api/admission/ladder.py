@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from ingest_api.admission.model import (
     ADMITTED_SHARE,
@@ -19,6 +19,8 @@ from ingest_api.admission.model import (
     next_state,
 )
 from ingest_api.admission.refusals import Overloaded
+from ingest_api.catalogue import CATALOGUE
+from ingest_api.instruments import Instruments
 
 logger = logging.getLogger(__name__)
 
@@ -35,29 +37,13 @@ class AdmissionMetrics:
     """What admission shows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.state = Gauge(
-            "ingest_api_admission_state", "0 green, 1 yellow, 2 orange, 3 red, 4 lost.", registry=registry
-        )
-        self.slot_lag_bytes = Gauge(
-            "ingest_api_slot_lag_bytes", "Write-ahead log that the replication slot holds back.", registry=registry
-        )
-        self.slot_lag_seconds = Gauge(
-            "ingest_api_slot_lag_seconds",
-            "Age of the oldest position that its reader has not confirmed.",
-            registry=registry,
-        )
-        self.wal_headroom_bytes = Gauge(
-            "ingest_api_wal_headroom_bytes", "What the slot may still hold before it is given up.", registry=registry
-        )
-        self.refused_total = Counter(
-            "ingest_api_admission_refused_total",
-            "Requests refused because the system was behind.",
-            ("request_class", "state"),
-            registry=registry,
-        )
-        self.failed_samples_total = Counter(
-            "ingest_api_admission_failed_samples_total", "Readings of the slot that failed.", registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.state = make.gauge("ingest_api_admission_state")
+        self.slot_lag_bytes = make.gauge("ingest_api_slot_lag_bytes")
+        self.slot_lag_seconds = make.gauge("ingest_api_slot_lag_seconds")
+        self.wal_headroom_bytes = make.gauge("ingest_api_wal_headroom_bytes")
+        self.refused_total = make.counter("ingest_api_admission_refused_total")
+        self.failed_samples_total = make.counter("ingest_api_admission_failed_samples_total")
 
 
 class Ladder:

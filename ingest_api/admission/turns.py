@@ -8,23 +8,22 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from ingest_api.admission.refusals import Overloaded, overloaded
+from ingest_api.catalogue import CATALOGUE
+from ingest_api.instruments import Instruments
 
 
 class TurnMetrics:
     """What the turns and the crowd before them count."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.serving = Gauge("ingest_api_commands_served", "Commands that are worked on.", registry=registry)
-        self.waiting = Gauge("ingest_api_commands_waiting", "Commands that wait for their turn.", registry=registry)
-        self.held = Gauge(
-            "ingest_api_commands_held", "Connections whose command is held back, unread, in a crowd.", registry=registry
-        )
-        self.refused_total = Counter(
-            "ingest_api_commands_refused_total", "Commands that waited in vain for their turn.", registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.serving = make.gauge("ingest_api_commands_served")
+        self.waiting = make.gauge("ingest_api_commands_waiting")
+        self.held = make.gauge("ingest_api_commands_held")
+        self.refused_total = make.counter("ingest_api_commands_refused_total")
 
 
 class Turns:

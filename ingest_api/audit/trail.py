@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ingest_api.catalogue import CATALOGUE
 from ingest_api.group_commit import Connect, GroupCommit, Limits, Statement
+from ingest_api.instruments import Instruments
 from ingest_api.limits.buckets import Limit
 from ingest_api.limits.quotas import Quota
 from ingest_api.security.events import SecurityEvent
@@ -61,12 +63,9 @@ class AuditTrail:
         self._budget = Limit("audit-refusals", REFUSALS_RECORDED)
         self._dropped = 0
         self._notes: set[asyncio.Task[None]] = set()
-        self._recorded_total = Counter(
-            "ingest_api_audit_recorded_total", "Entries of the audit log.", ("action",), registry=registry
-        )
-        self._dropped_total = Counter(
-            "ingest_api_audit_dropped_total", "What was counted and not recorded.", registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self._recorded_total = make.counter("ingest_api_audit_recorded_total")
+        self._dropped_total = make.counter("ingest_api_audit_dropped_total")
 
     async def record(self, event: SecurityEvent) -> None:
         """Returns when the event is on disk. Raises DatabaseUnavailable, WriterSaturated: then what it tells of must

@@ -23,7 +23,8 @@ from stream_apps.audit.telemetry import AuditMetrics
 from stream_apps.audit.topic import TopicReader
 from stream_apps.backfill_run import Backfill, Pace
 from stream_apps.clients import make_redis
-from stream_apps.health_server import Health, HealthServer, make_registry
+from stream_apps.health_server import Health, HealthServer
+from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogUnavailable
 from stream_apps.log_scanner import LogScanner
 from stream_apps.rebuilding import Rebuilder

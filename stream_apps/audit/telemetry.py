@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
+
+from stream_apps.audit.catalogue import CATALOGUE
+from stream_apps.instruments import Instruments
 
 
 class AuditMetrics:
     """What audit counts. Faults count once they have lasted (docs/operations.md)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.looks_total = Counter("audit_looks_total", "Times that audit looked.", registry=registry)
-        self.failed_looks_total = Counter(
-            "audit_failed_looks_total", "Times that it could not, because something was away.", registry=registry
-        )
-        self.last_look = Gauge("audit_last_look_timestamp_seconds", "When it last looked.", registry=registry)
-        self.entries_total = Counter("audit_entries_total", "Entries and records compared.", registry=registry)
-        self.faults_total = Counter("audit_faults_total", "Faults found.", ["place", "kind"], registry=registry)
-        self.redelivered_total = Counter(
-            "audit_redelivered_total", "Records that Kafka carried again, which it may.", registry=registry
-        )
-        self.suspects = Gauge(
-            "audit_suspects", "What looks like a fault, and may be a matter of time.", registry=registry
-        )
-        self.repairs_total = Counter("audit_repairs_total", "Conversations rebuilt for a fault.", registry=registry)
-        self.heals_total = Counter(
-            "audit_heals_total", "Times that lost or outdated tables were rebuilt.", ["reason"], registry=registry
-        )
-        self.healing = Gauge("audit_healing", "1 while lost or outdated tables are being rebuilt.", registry=registry)
-        self.kafka_is_followed = Gauge(
-            "audit_kafka_is_followed", "1 while records are read from Kafka.", registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.looks_total = make.counter("audit_looks_total")
+        self.failed_looks_total = make.counter("audit_failed_looks_total")
+        self.last_look = make.gauge("audit_last_look_timestamp_seconds")
+        self.entries_total = make.counter("audit_entries_total")
+        self.faults_total = make.counter("audit_faults_total")
+        self.redelivered_total = make.counter("audit_redelivered_total")
+        self.suspects = make.gauge("audit_suspects")
+        self.repairs_total = make.counter("audit_repairs_total")
+        self.heals_total = make.counter("audit_heals_total")
+        self.healing = make.gauge("audit_healing")
+        self.kafka_is_followed = make.gauge("audit_kafka_is_followed")

@@ -19,7 +19,8 @@ from stream_apps.channels.store import Store
 from stream_apps.channels.webhook import WebhookAdapter
 from stream_apps.clients import RedisPart, make_redis
 from stream_apps.dead_letters import DeadLetters
-from stream_apps.health_server import HealthServer, make_registry
+from stream_apps.health_server import HealthServer
+from stream_apps.instruments import make_registry
 from stream_apps.producer import Producer
 from stream_apps.telemetry import ChannelMetrics
 from stream_apps.worker_health import WorkerHealth

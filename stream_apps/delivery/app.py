@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
-from stream_apps.delivery import deliveries, health, routes, socket_routes, stream_routes
+from stream_apps.delivery import deliveries, health, hops, routes, socket_routes, stream_routes
 from stream_apps.delivery.errors import register_error_handlers
 from stream_apps.delivery.live.bases import Bases
 from stream_apps.delivery.live.client import ClientLimits
@@ -28,15 +28,14 @@ from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 from stream_apps.delivery.tables import Tables
 from stream_apps.delivery.telemetry import HttpMetrics, ReadMetrics, RequestMetrics, StreamMetrics
+from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It starts whether or not Redis and Postgres are there. Raises OSError, ValueError if the
     key file cannot be read."""
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = make_registry()
     parts = _Parts(
         settings=settings,
         registry=registry,
@@ -83,8 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)
-    for router in (routes.router, deliveries.router, stream_routes.router, socket_routes.router, health.router):
-        app.include_router(router)
+    for part in (routes, deliveries, hops, stream_routes, socket_routes, health):
+        app.include_router(part.router)
     app.router.routes.append(socket_routes.route)
     return app
 

@@ -10,9 +10,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 
-from schemas.problems import ProblemError
 from schemas.redis_keys import deliveries_key
-from stream_apps.delivery.errors import problems
+from stream_apps.delivery.errors import MessageNotFound, problems
 from stream_apps.delivery.routes import PROBLEMS
 from stream_apps.delivery.security import Caller
 from stream_apps.delivery.state import Delivery as State
@@ -20,15 +19,6 @@ from stream_apps.delivery.tables import Tables, TablesUnavailable
 from stream_apps.log_reader import Delivery
 
 router = APIRouter(prefix="/v1/conversations", tags=["conversations"])
-
-
-class MessageNotFound(ProblemError):
-    """There is no such message in this conversation, or it is another one's."""
-
-    code, title, status = "message-not-found", "Message not found", 404
-
-    def __init__(self) -> None:
-        super().__init__("There is no message of yours with this id in this conversation.")
 
 
 class DeliveryState(BaseModel):

@@ -38,6 +38,15 @@ class ConversationNotFound(ProblemError):
         super().__init__("There is no conversation of yours with this id.")
 
 
+class MessageNotFound(ProblemError):
+    """There is no such message in this conversation, or it is not the caller's (which of the two is not told)."""
+
+    code, title, status = "message-not-found", "Message not found", 404
+
+    def __init__(self) -> None:
+        super().__init__("There is no message of yours with this id in this conversation.")
+
+
 class ReadsUnavailable(ProblemError):
     """Redis does not hold the answer, and Postgres cannot be reached now."""
 

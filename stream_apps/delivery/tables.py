@@ -12,9 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schemas.passages import Passage, decode_passage
 from schemas.redis_keys import (
     ENTRY_EVENT_ID,
     ENTRY_EVENT_TYPE,
+    ENTRY_PASSAGE,
     ENTRY_PAYLOAD,
     HEAD_LAST_CHANGE,
     HEAD_LAST_MESSAGE,
@@ -209,6 +211,12 @@ class Tables:
             [("XREVRANGE", timeline_key(conversation_id), f"({before_seq}-0", "-", "COUNT", limit)]
         )
         return [_entry(*entry) for entry in reversed(entries)]
+
+    async def find_passage(self, conversation_id: str, seq: int) -> Passage | None:
+        """When an event passed Kafka and Redis; None if the timeline does not hold it, or was rebuilt since."""
+        (entries,) = await self._execute([("XRANGE", timeline_key(conversation_id), f"{seq}-0", f"{seq}-0")])
+        text = entries[0][1].get(ENTRY_PASSAGE.encode()) if entries else None
+        return None if text is None else decode_passage(text.decode())
 
     async def _execute(self, commands: Sequence[tuple[Any, ...]], *, is_atomic: bool = False) -> list[Any]:
         if not commands:

@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2.5, 5, 10)
+from schemas.metrics import sample_step
+from schemas.passages import find_created_us
+from schemas.redis_keys import LiveFrame
+from stream_apps.delivery.catalogue import CATALOGUE
+from stream_apps.instruments import Instruments
 
 
 class HttpMetrics:
     """Rate, errors and duration by route template (never by path: that has no bound)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests_total = Counter(
-            "delivery_http_requests_total",
-            "HTTP requests answered.",
-            ("method", "route", "status"),
-            registry=registry,
-        )
-        self.request_seconds = Histogram(
-            "delivery_http_request_seconds",
-            "Seconds from the request's headers to its answer's start.",
-            ("method", "route"),
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.requests_total = make.counter("delivery_http_requests_total")
+        self.request_seconds = make.histogram("delivery_http_request_seconds")
 
 
 class ReadMetrics:
     """Who answered: the Redis tables, or Postgres in their place."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.reads_total = Counter(
-            "delivery_reads_total", "Reads by what answered them: redis or postgres.", ("source",), registry=registry
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.reads_total = make.counter("delivery_reads_total")
         self.from_redis = self.reads_total.labels("redis")
         self.from_postgres = self.reads_total.labels("postgres")
-        self.redis_failures_total = Counter(
-            "delivery_redis_failures_total", "Reads that Redis did not answer.", registry=registry
-        )
+        self.redis_failures_total = make.counter("delivery_redis_failures_total")
 
 
 class StreamMetrics:
     """What happens on live streams."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.open_streams = Gauge("delivery_open_streams", "Live streams that are open.", registry=registry)
-        self.watched_channels = Gauge(
-            "delivery_watched_channels", "Pub/Sub channels that this process is subscribed to.", registry=registry
-        )
-        self.frames_total = Counter(
-            "delivery_live_frames_total", "Live frames that came from Redis.", registry=registry
-        )
-        self.sent_total = Counter(
-            "delivery_stream_sent_total",
-            "Events, gaps and comments handed to clients, once per client.",
-            registry=registry,
-        )
-        self.caught_up_total = Counter(
-            "delivery_stream_caught_up_events_total",
-            "Events for clients that were read from a timeline or the log, because they did not come live.",
-            registry=registry,
-        )
-        self.gaps_total = Counter(
-            "delivery_stream_gaps_total", "Gaps that clients were told of.", ("reason",), registry=registry
-        )
-        self.ended_total = Counter(
-            "delivery_streams_ended_total", "Streams that ended, by why.", ("reason",), registry=registry
-        )
-        self.reconnects_total = Counter(
-            "delivery_subscriber_connections_total",
-            "Connections to Redis that the subscriber made; more than one means that it lost one.",
-            registry=registry,
-        )
+        make = Instruments(registry, CATALOGUE)
+        self.open_streams = make.gauge("delivery_open_streams")
+        self.watched_channels = make.gauge("delivery_watched_channels")
+        self.frames_total = make.counter("delivery_live_frames_total")
+        self.sent_total = make.counter("delivery_stream_sent_total")
+        self.caught_up_total = make.counter("delivery_stream_caught_up_events_total")
+        self.gaps_total = make.counter("delivery_stream_gaps_total")
+        self.ended_total = make.counter("delivery_streams_ended_total")
+        self.reconnects_total = make.counter("delivery_subscriber_connections_total")
+        self._send_hop = make.bucket_counts("delivery_hop_send_seconds")
+        end_to_end = make.labelled_counts("delivery_end_to_end_seconds")
+        self._live = end_to_end["live",]
+        self._caught_up = end_to_end["caught_up",]
+
+    def observe_sent(self, frames: Sequence[LiveFrame], *, sent_us: int) -> None:
+        """The watchers of these frames were told now, in microseconds since 1970. Of many, some are measured for
+        all."""
+        step = sample_step(len(frames))
+        sends: list[float] = []
+        ways: list[float] = []
+        for frame in frames[::step]:
+            if frame.passage is not None:
+                sends.append((sent_us - frame.passage.applied_us) / 1e6)
+            created_us = find_created_us(frame.payload)
+            if created_us is not None:
+                ways.append((sent_us - created_us) / 1e6)
+        self._send_hop.add(sends, weight=step)
+        self._live.add(ways, weight=step)
+
+    def observe_caught_up(self, payload: bytes, *, sent_us: int, since_us: int) -> None:
+        """A client was told of an event that was read for it. What is older than the client's session (`since_us`) was
+        not late: the client was not there."""
+        created_us = find_created_us(payload)
+        if created_us is not None and created_us >= since_us:
+            self._caught_up.add([(sent_us - created_us) / 1e6])
 
 
 class RequestMetrics:

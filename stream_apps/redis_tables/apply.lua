@@ -3,7 +3,8 @@
 -- KEYS  per conversation: head, timeline, participants, changes, live channel
 -- ARGV  timeline length, epoch for tables that begin here; then per conversation: number of events; then per event:
 --       seq, type, event id, payload, effects ('' or JSON with any of: "title": text or null,
---       "participants": {user: "joined:left:role"}, "left": user, "successor": user, "message_id": what is changed)
+--       "participants": {user: "joined:left:role"}, "left": user, "successor": user, "message_id": what is changed),
+--       origin (`<when Kafka appended it> <traceparent>`; with the time of now it makes the event's passage)
 -- Answers, per conversation: events applied, duplicates, and the head's seq before a gap (-1: no gap; -2: a gap, and
 -- there is no head at all), or the error that ended it. A conversation's error is no other's: all are gone through, and
 -- what was applied before it counts.
@@ -11,6 +12,8 @@ local KEYS, ARGV, call = KEYS, ARGV, redis.call -- a global costs a look-up at e
 local length, epoch = ARGV[1], ARGV[2]
 local answer = {}
 local at = 3
+local time = call('TIME')
+local now = ' ' .. time[1] .. string.format('%06d', time[2])
 
 local function leave(participants, changes, seq)
     local joined, role = string.match(call('HGET', participants, changes.left) or '', '^(%d+):%d*:(.*)$')
@@ -76,8 +79,10 @@ local function append(head, timeline, participants, changes, channel, e)
             is_change = true
         end
     end
-    call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0', 'type', kind, 'id', id, 'data', payload)
-    call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. '\n' .. payload)
+    local passage = ARGV[e + 5] .. now
+    call('XADD', timeline, 'MAXLEN', '~', length, ARGV[e] .. '-0', 'type', kind, 'id', id, 'data', payload,
+        'passage', passage)
+    call('PUBLISH', channel, ARGV[e] .. ' ' .. kind .. ' ' .. id .. ' ' .. passage .. '\n' .. payload)
     if kind == 'MessageSent' then
         last_message = payload
     elseif is_change then
@@ -89,7 +94,7 @@ local function apply(c, first, last)
     local head, timeline, participants, changes, channel = KEYS[c], KEYS[c + 1], KEYS[c + 2], KEYS[c + 3], KEYS[c + 4]
     held = call('HGET', head, 'seq')
     seq = tonumber(held or 0)
-    for e = first, last, 5 do
+    for e = first, last, 6 do
         local event_seq = tonumber(ARGV[e])
         if event_seq <= seq then
             duplicates = duplicates + 1
@@ -116,7 +121,7 @@ local function keep(head)
 end
 
 for c = 1, #KEYS, 5 do
-    local following = at + 1 + tonumber(ARGV[at]) * 5
+    local following = at + 1 + tonumber(ARGV[at]) * 6
     held, applied, duplicates, gap, last_message = nil, 0, 0, -1, nil
     local is_sound, problem = pcall(apply, c, at + 1, following - 1)
     if applied > 0 then

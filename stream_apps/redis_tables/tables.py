@@ -12,19 +12,22 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from schemas import redis_keys
+from schemas.passages import NO_ORIGIN
 from schemas.redis_keys import Stay
 from stream_apps.log_reader import ConversationSnapshot
 from stream_apps.redis_tables.replies import is_passing_reply
 
 
 class TimelineEvent(NamedTuple):
-    """An event as the tables take it. `effects` is what it changes besides the timeline: '' or JSON (apply.lua)."""
+    """An event as the tables take it. `effects` is what it changes besides the timeline: '' or JSON (apply.lua);
+    `origin` what its record said of its passage (schemas/passages.py)."""
 
     seq: int
     event_type: str
     event_id: str
     payload: bytes
     effects: str = ""
+    origin: str = NO_ORIGIN
 
 
 class MembershipChange(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent
 from stream_apps.dead_letters import DeadLetters
-from stream_apps.health_server import HealthServer, make_registry
+from stream_apps.health_server import HealthServer
+from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 from stream_apps.producer import Producer
 from stream_apps.router.agents import Router

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from schemas.redis_keys import TIMELINE_LENGTH, Stay
@@ -132,6 +133,7 @@ class Timeline:
         if changes.memberships:
             await self._note(changes.memberships)
         results = await self._tables.apply(changes.events) if changes.events else {}
+        self._metrics.observe_hops(_applied(changes, results), applied_us=time.time_ns() // 1000)
         found = {name: await self._see_to(name, changes, result, bring_up_parked) for name, result in results.items()}
         if changes.memberships:
             await self._tables.announce(changes.memberships)
@@ -189,6 +191,15 @@ class Timeline:
         filled = [*events_of_entries(conversation_id, entries), *events]
         again = (await self._tables.apply({conversation_id: filled}))[conversation_id]
         return again if again.error is None and again.gap_after is None else None
+
+
+def _applied(changes: Changes, results: Mapping[str, Applied]) -> list[Record]:
+    """The records that became part of the tables: of a conversation's, those after what it had."""
+    return [
+        record
+        for name, result in results.items()
+        for record in changes.records[name][result.duplicates : result.duplicates + result.applied]
+    ]
 
 
 def _left(conversation_id: str, changes: Changes, result: Applied) -> Left | None:

@@ -6,7 +6,8 @@ from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
 from stream_apps.clients import RedisPart, make_redis
 from stream_apps.dead_letters import DeadLetters
-from stream_apps.health_server import HealthServer, make_registry
+from stream_apps.health_server import HealthServer
+from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 from stream_apps.parking import Attendant, ParkingLot
 from stream_apps.redis_tables.tables import RedisTables

@@ -23,6 +23,7 @@ from schemas.events import (
     parse_receipt,
 )
 from schemas.ids import MalformedKey, conversation_id_of_key
+from schemas.passages import NO_ORIGIN, encode_origin
 from schemas.redis_keys import Participation, encode_participation
 from stream_apps.log_reader import LogEntry
 from stream_apps.records import Record
@@ -63,7 +64,11 @@ def project(records: Iterable[Record]) -> Changes:
             changes.poison.append(Poison(record, str(error)))
             continue
         conversation_id = envelope.conversation_id
-        event = _take_effects(envelope, record, changes) if envelope.event_type in WITH_EFFECTS else _plain(envelope)
+        origin = encode_origin(record.timestamp, envelope.traceparent)
+        if envelope.event_type in WITH_EFFECTS:
+            event = _take_effects(envelope, record, changes)._replace(origin=origin)
+        else:
+            event = _plain(envelope, origin)
         events = changes.events.get(conversation_id)
         if events is None:
             changes.events[conversation_id] = [event]
@@ -110,8 +115,8 @@ def _take_effects(envelope: Envelope, record: Record, changes: Changes) -> Timel
     return event
 
 
-def _plain(envelope: Envelope) -> TimelineEvent:
-    return TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload)
+def _plain(envelope: Envelope, origin: str = NO_ORIGIN) -> TimelineEvent:
+    return TimelineEvent(envelope.seq, envelope.event_type, envelope.event_id, envelope.payload, "", origin)
 
 
 def _event_of(envelope: Envelope) -> tuple[TimelineEvent, Sequence[MembershipChange], str | None]:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from schemas import redis_keys
+from schemas.passages import NO_ORIGIN, Passage, encode_origin
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.log_reader import ConversationSnapshot, LogEntry
 from stream_apps.redis_tables.replies import is_passing_reply
@@ -63,6 +64,7 @@ class Reading(Protocol):
     async def find_user(self, user_id: str) -> dict[str, Stay] | None: ...
     async def listen(self, conversation_id: str) -> None: ...
     async def heard(self, count: int) -> list[tuple[int, str, bytes]]: ...
+    async def heard_passages(self, count: int) -> list[Passage | None]: ...
 
 
 class InMemoryReading:
@@ -94,6 +96,9 @@ class InMemoryReading:
 
     async def heard(self, count: int) -> list[tuple[int, str, bytes]]:
         return [(frame.seq, frame.event_type, frame.payload) for _, frame in self.memory.published]
+
+    async def heard_passages(self, count: int) -> list[Passage | None]:
+        return [frame.passage for _, frame in self.memory.published]
 
 
 class RedisReading:
@@ -136,6 +141,12 @@ class RedisReading:
         await self.pubsub.subscribe(redis_keys.live_channel(conversation_id))
 
     async def heard(self, count: int) -> list[tuple[int, str, bytes]]:
+        return [(frame.seq, frame.event_type, frame.payload) for frame in await self._frames(count)]
+
+    async def heard_passages(self, count: int) -> list[Passage | None]:
+        return [frame.passage for frame in await self._frames(count)]
+
+    async def _frames(self, count: int) -> list[redis_keys.LiveFrame]:
         frames: list[redis_keys.LiveFrame] = []
         async with asyncio.timeout(5):
             while len(frames) < count:
@@ -144,7 +155,7 @@ class RedisReading:
                     frames.append(redis_keys.decode_live_frame(message["data"]))
         assert await self.pubsub.get_message(timeout=0.05) is None
         await self.pubsub.aclose()  # type: ignore[no-untyped-call]
-        return [(frame.seq, frame.event_type, frame.payload) for frame in frames]
+        return frames
 
 
 @pytest.fixture(scope="module")
@@ -520,6 +531,20 @@ async def test_a_rebuild_makes_of_any_history_what_applying_makes(reading: Readi
 
 def receipt(user_id: str, delivered_seq: int, read_seq: int) -> ReceiptChange:
     return ReceiptChange(user_id, delivered_seq, read_seq, str(uuid.uuid4()), b"%d:%d" % (delivered_seq, read_seq))
+
+
+async def test_an_event_is_published_with_its_passage(reading: Reading, conversation_id: str) -> None:
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    by_kafka, otherwise = encode_origin(1_767_323_045_678, traceparent), NO_ORIGIN
+    await reading.listen(conversation_id)
+    events = [event(1)._replace(origin=by_kafka), event(2)._replace(origin=otherwise)]
+    await reading.tables.apply({conversation_id: events})
+    first, second = await reading.heard_passages(2)
+    assert first is not None
+    assert second is not None
+    assert (first.appended_ms, first.traceparent) == (1_767_323_045_678, traceparent)
+    assert (second.appended_ms, second.traceparent) == (None, None)
+    assert first.applied_us == second.applied_us > 1_767_323_045_000_000, "one call, one time"
 
 
 async def test_receipts_only_grow_and_only_news_are_published(reading: Reading, conversation_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -66,6 +67,22 @@ async def test_a_message_reaches_an_open_stream_and_the_history(client: ChatClie
     inbox = (await client.get(bob, "/v1/conversations")).json()
     assert inbox["conversations"][0]["conversation_id"] == conversation_id
     assert inbox["conversations"][0]["last_message"]["message_id"] == accepted["message_id"]
+
+
+async def test_a_message_tells_when_it_passed_each_hop(client: ChatClient) -> None:
+    alice, bob = await client.register("alice"), await client.register("bob")
+    conversation_id = await client.create_conversation(alice, bob)
+    async with client.stream(bob) as events:
+        accepted = await client.send(alice, conversation_id, "how far?")
+        await take_until(events, messages=1)
+    path = f"/v1/conversations/{conversation_id}/messages/{accepted['message_id']}/hops"
+    hops = (await client.get(bob, path)).json()
+    assert hops["accepted_at"] == accepted["created_at"]
+    names = ("accepted_at", "committed_at", "appended_at", "applied_at", "answered_at")
+    times = {name: datetime.fromisoformat(hops[name]).timestamp() for name in names}
+    times["appended_at"] += 0.001  # its milliseconds are cut off
+    assert list(times.values()) == sorted(times.values()), hops
+    assert times["answered_at"] - times["accepted_at"] < 30
 
 
 async def test_a_write_is_read_back_at_once_with_min_seq(client: ChatClient) -> None:

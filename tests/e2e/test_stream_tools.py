@@ -302,6 +302,15 @@ async def test_a_receipt_that_cannot_be_read_is_a_dead_letter_of_its_own_topic(s
     assert (await run(stack, "stream_apps.dead_letters", "drop", found[0]["address"], "--yes"))[0] == 0
 
 
+async def entries_of(redis: redis_client.Redis, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """A timeline without the passages: what is applied again is applied at another time."""
+    entries: Any = await redis.xrange(key)
+    return [
+        (name, {field: value for field, value in fields.items() if field != redis_keys.ENTRY_PASSAGE.encode()})
+        for name, fields in entries
+    ]
+
+
 async def test_a_replay_into_an_empty_database_makes_the_same_tables_under_other_epochs(
     stack: Stack, client: ChatClient
 ) -> None:
@@ -327,7 +336,7 @@ async def test_a_replay_into_an_empty_database_makes_the_same_tables_under_other
             assert ours.pop(b"epoch") != theirs.pop(b"epoch")
             assert ours == theirs
             key = redis_keys.timeline_key(conversation_id)
-            assert await redis.xrange(key) == await copy.xrange(key)
+            assert await entries_of(redis, key) == await entries_of(copy, key)
         names = ("--conversation", early, "--conversation", late)
         status, output, _ = await run(
             stack, "stream_apps.audit", "check", *names, "--no-kafka", CHAT4ALL_REDIS_DATABASE="1"

@@ -116,6 +116,46 @@ async def test_a_timeline_that_was_cut_short_is_completed_from_postgres(world: W
         assert [m["message_id"] for m in from_start["messages"]] == message_ids
 
 
+async def test_a_message_tells_when_it_came_how_far(world: World) -> None:
+    alice, bob = await world.register(), await world.register()
+    conversation_id = await world.create_conversation(alice, bob)
+    (sent,) = await world.send(conversation_id, "hello", project=False)
+    path = f"/v1/conversations/{conversation_id}/messages/{sent}/hops"
+    async with world.delivery() as client:
+        before = (await client.get(bob, path)).json()
+        assert (before["message_id"], before["seq"]) == (sent, 2)
+        assert before["traceparent"].startswith("00-")
+        assert before["accepted_at"] < before["committed_at"] < before["answered_at"]
+        assert (before["appended_at"], before["applied_at"]) == (None, None)
+
+        await world.project(conversation_id)
+        after = (await client.get(alice, path)).json()
+        assert after["committed_at"] < after["applied_at"] < after["answered_at"]
+        assert after["appended_at"] is None, "it did not come by Kafka"
+
+        await world.redis.flushall()
+        await world.rebuild(conversation_id)
+        assert (await client.get(bob, path)).json()["applied_at"] is None, "nobody remembers"
+
+
+async def test_hops_are_told_to_whoever_may_read_the_message(world: World) -> None:
+    alice, bob, carol = [await world.register() for _ in range(3)]
+    conversation_id = await world.create_conversation(alice, bob)
+    (seen,) = await world.send(conversation_id, "to both")
+    await world.leave(conversation_id, bob)
+    (unseen,) = await world.send(conversation_id, "to alice alone")
+    async with world.delivery() as client:
+        for user, message_id, status in (
+            (bob, seen, 200),
+            (bob, unseen, 404),
+            (bob, str(uuid.uuid4()), 404),
+            (carol, seen, 404),
+            (alice, unseen, 200),
+        ):
+            answer = await client.get(user, f"/v1/conversations/{conversation_id}/messages/{message_id}/hops")
+            assert answer.status_code == status, answer.text
+
+
 async def test_min_seq_reads_what_the_tables_do_not_have_yet(world: World) -> None:
     alice = await world.register()
     conversation_id = await world.create_conversation(alice)

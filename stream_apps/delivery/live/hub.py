@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from schemas.events import ParticipantLeft, parse_event
-from schemas.redis_keys import NO_SEQ, decode_live_frame, live_channel, user_live_channel
+from schemas.redis_keys import NO_SEQ, LiveFrame, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
 from stream_apps.delivery.live.encoding import LiveEvent
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
@@ -96,6 +97,7 @@ class Hub:
         self._watched: dict[Watcher, set[bytes]] = {}
         self._subscriber: Subscriber | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._told: list[LiveFrame] = []
         metrics.watched_channels.set_function(lambda: len(self._channels))
 
     def start(self) -> None:
@@ -194,6 +196,15 @@ class Hub:
         event = LiveEvent(frame.event_type, frame.payload, frame.seq, subject=leaver)
         for watcher in channel.watchers:
             watcher.on_event(channel.conversation_id, event)
+        if not self._told:
+            # Once around: then those who were woken by what was pushed have sent it.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._note_sent)
+        self._told.append(frame)
+
+    def _note_sent(self) -> None:
+        told, self._told = self._told, []
+        self._metrics.observe_sent(told, sent_us=time.time_ns() // 1000)
 
     async def _run(self) -> None:
         delay = FIRST_DELAY_SECONDS

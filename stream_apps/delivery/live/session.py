@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from stream_apps.delivery.live.bases import Bases, new_base
@@ -79,6 +80,7 @@ class Session:
         self._superseded = NO_BASE
         self._stored_at = self._loop.time()
         self._failing_since: float | None = None
+        self._since_us = time.time_ns() // 1000
 
     @property
     def sealer(self) -> Sealer:
@@ -304,6 +306,8 @@ class Session:
                 if progress.take_read(conversation_id, entry.seq):
                     self._parts.metrics.caught_up_total.inc()
                     self._push(self._client.encoding.event(entry.event_type, entry.payload))
+                    now_us = time.time_ns() // 1000
+                    self._parts.metrics.observe_caught_up(entry.payload, sent_us=now_us, since_us=self._since_us)
                     if find_leaver(entry.event_type, entry.payload) == self._client.user_id:
                         self._end_conversation(conversation_id, entry.seq)
             if target is not None and progress.told_seq(conversation_id) == after_seq:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.envelope import MalformedEnvelope, read_envelope
 from schemas.ids import MalformedKey, conversation_id_of_key, conversation_key
+from schemas.passages import Passage
 from schemas.redis_keys import LiveFrame, decode_live_frame, encode_live_frame
 
 CONVERSATION_ID, EVENT_ID = str(uuid4()), str(uuid4())
@@ -83,7 +84,16 @@ def test_a_live_frame_gives_back_what_went_in(seq: int, payload: bytes) -> None:
     assert decode_live_frame(encode_live_frame(frame)) == frame
 
 
-@pytest.mark.parametrize("data", [b"", b"1 MessageSent", b"1 MessageSent\n{}", b"x MessageSent id\n{}"])
+@given(st.integers(min_value=1), st.integers(min_value=1), st.booleans())
+def test_a_live_frame_gives_back_its_passage(appended_ms: int, applied_us: int, is_traced: bool) -> None:
+    passage = Passage(appended_ms, f"00-{'ab' * 16}-{'cd' * 8}-01" if is_traced else None, applied_us)
+    frame = LiveFrame(1, "MessageSent", EVENT_ID, b"{}", passage)
+    assert decode_live_frame(encode_live_frame(frame)) == frame
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"1 MessageSent", b"1 MessageSent\n{}", b"x MessageSent id\n{}", b"1 MessageSent id 2 -\n{}"]
+)
 def test_anything_else_is_no_live_frame(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode_live_frame(data)

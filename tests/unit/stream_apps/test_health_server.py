@@ -12,7 +12,8 @@ import httpx
 from prometheus_client import CollectorRegistry, generate_latest
 
 from stream_apps.base import StreamApp, Watchdog
-from stream_apps.health_server import Health, HealthServer, make_registry
+from stream_apps.health_server import Health, HealthServer
+from stream_apps.instruments import make_registry
 from stream_apps.worker_health import WorkerHealth
 
 

@@ -1,0 +1,72 @@
+"""The metrics of the ingest API."""
+
+from __future__ import annotations
+
+from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram
+
+LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+_METHOD = Label("method", bound="the methods of the routes, and `(any)` where none matched")
+_ROUTE = Label("route", bound="the templates of the API's routes, and `(none)`")
+
+CATALOGUE = catalogue(
+    *PROCESS_METRICS,
+    counter(
+        "ingest_api_http_requests_total",
+        "requests",
+        "HTTP requests answered.",
+        _METHOD,
+        _ROUTE,
+        Label("status", bound="the status codes of HTTP"),
+    ),
+    histogram(
+        "ingest_api_http_request_seconds",
+        "seconds",
+        "From the request's headers to its answer's start.",
+        LATENCY_BUCKETS,
+        _METHOD,
+        _ROUTE,
+    ),
+    histogram("ingest_api_writer_batch_entries", "entries", "Log entries per commit.", BATCH_BUCKETS),
+    histogram("ingest_api_writer_commit_seconds", "seconds", "From taking a batch to its answers.", LATENCY_BUCKETS),
+    histogram(
+        "ingest_api_hop_commit_seconds",
+        "seconds",
+        "Hop: from when a message, an edit or a deletion came to the log writer until it was committed.",
+        HOP_BUCKETS,
+    ),
+    gauge("ingest_api_writer_queue_entries", "entries", "Log entries that wait for a commit."),
+    counter("ingest_api_writer_refused_total", "entries", "Entries refused because the queue was full."),
+    gauge("ingest_api_admission_state", "state", "0 green, 1 yellow, 2 orange, 3 red, 4 lost."),
+    gauge("ingest_api_slot_lag_bytes", "bytes", "Write-ahead log that the replication slot holds back."),
+    gauge("ingest_api_slot_lag_seconds", "seconds", "Age of the oldest position that its reader has not confirmed."),
+    gauge("ingest_api_wal_headroom_bytes", "bytes", "What the slot may still hold before it is given up."),
+    counter(
+        "ingest_api_admission_refused_total",
+        "requests",
+        "Requests refused because the system was behind.",
+        Label("request_class", ("batch", "send", "command", "login")),
+        Label("state", ("green", "yellow", "orange", "red", "lost")),
+    ),
+    counter("ingest_api_admission_failed_samples_total", "readings", "Readings of the slot that failed."),
+    gauge("ingest_api_commands_served", "commands", "Commands that are worked on."),
+    gauge("ingest_api_commands_waiting", "commands", "Commands that wait for their turn."),
+    gauge("ingest_api_commands_held", "commands", "Commands that are held back, unread, in a crowd."),
+    counter("ingest_api_commands_refused_total", "commands", "Commands that waited in vain for their turn."),
+    counter(
+        "ingest_api_rate_limited_total",
+        "requests",
+        "Requests refused by a rate limit.",
+        Label("limit", bound="the quotas among the settings"),
+    ),
+    gauge("ingest_api_rate_limits_are_local", "1", "1 while Redis does not answer and each process limits on its own."),
+    gauge("ingest_api_rate_limit_buckets", "buckets", "Users, conversations and addresses that are being counted."),
+    counter(
+        "ingest_api_audit_recorded_total",
+        "entries",
+        "Entries of the audit log.",
+        Label("action", bound="the security events that the code names"),
+    ),
+    counter("ingest_api_audit_dropped_total", "events", "Security events that were counted and not recorded."),
+)
