@@ -3,13 +3,15 @@ it. When the event was accepted is in its payload."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 NOTHING = "-"
 NO_ORIGIN = f"0 {NOTHING}"
 """The origin of an event that did not come by Kafka."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _CREATED_AT = b'"created_at":"'
 _TIME_LENGTH = len("2026-01-02T03:04:05.678901Z")
 _TRACEPARENT_LENGTH = len("00-00000000000000000000000000000000-0000000000000000-00")
@@ -59,7 +61,7 @@ def find_created_us(payload: bytes) -> int | None:
         moment = datetime.fromisoformat(payload[at : at + _TIME_LENGTH].decode("ascii"))
     except ValueError:
         return None
-    return round(moment.timestamp() * 1e6) if moment.tzinfo is not None else None
+    return (moment - _EPOCH) // _MICROSECOND if moment.tzinfo is not None else None
 
 
 def format_us(moment: int) -> str:
