@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas.topics import Topic
-from stream_apps.chunk_transport import ChunkTransport
+from stream_apps.chunk_transport import PROMPT, ChunkTransport, Fetching
 from stream_apps.log_reader import LogUnavailable
 from stream_apps.parking import when_all_settled
 from stream_apps.records import Record
@@ -112,6 +112,7 @@ class StreamApp(faust.App):
         parts: Sequence[Part],
         metrics: StreamMetrics,
         watchdog: Watchdog,
+        fetching: Fetching = PROMPT,
     ) -> None:
         super().__init__(
             f"chat4all-{name}",
@@ -131,7 +132,7 @@ class StreamApp(faust.App):
             stream_wait_empty=True,
             consumer_group_instance_id=settings.group_instance_id or None,
         )
-        self.transport = ChunkTransport(self.conf.broker_consumer, self)
+        self.transport = ChunkTransport(self.conf.broker_consumer, self, fetching=fetching)
         self._parts = parts
         self._metrics = metrics
         self._watchdog = watchdog

@@ -9,8 +9,9 @@ pinned exactly, and tests/unit/stream_apps/test_chunk_transport.py watches them:
   commit, and `_add_gap` notes offsets that were never seen;
 - `Consumer.perform_seek`, `seek` and `seek_wait` are all the ways in which a position is set anew; a rebalance ends
   with `perform_seek`, to the committed offsets, before the flow is resumed;
-- `AIOKafkaConsumerThread._create_worker_consumer` makes the aiokafka consumer, which reads `_fetch_max_wait_ms` and
-  `_fetch_max_bytes` when `on_start` starts it; `getmany` there is what crosses into the consumer's thread;
+- `AIOKafkaConsumerThread._create_worker_consumer` makes the aiokafka consumer, which reads `_fetch_max_wait_ms`,
+  `_fetch_min_bytes` and `_fetch_max_bytes` when `on_start` starts it; `getmany` there is what crosses into the
+  consumer's thread;
 - aiokafka's `Fetcher._get_actions_per_node` makes the fetch requests; `_records` holds what was not taken yet;
 - `Fetcher._fetch_task`, `GroupCoordinator._coordination_task` and `_pending_exception` tell of a fetcher or a group
   membership that has ended. Faust fetches past aiokafka's own check of them, and would wait for ever.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
@@ -29,11 +31,24 @@ from mode.utils.futures import notify
 
 from stream_apps.records import Record
 
-BRIEF_WAIT_MS = 10
-LONG_WAIT_MS = 500
-"""How long the broker may hold a fetch that finds nothing. (Faust fixes 1,500.) One fetch is in flight per broker,
-so a partition that is left out of it, because what it brought before has not been taken yet, waits for its end: such a
-fetch is brief. One that asks for all partitions is answered as soon as any has something; idle, only these are sent."""
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How an app fetches. The broker holds a fetch until it finds `min_bytes`, at most so long (milliseconds; Faust
+    fixes 1,500). One fetch is in flight per broker, so a partition that is left out of it, because what it brought
+    before has not been taken yet, waits for its end: such a fetch is brief. One that asks for all partitions may be
+    long; idle, only these are sent."""
+
+    min_bytes: int
+    brief_wait_ms: int
+    long_wait_ms: int
+
+
+PROMPT = Fetching(min_bytes=1, brief_wait_ms=10, long_wait_ms=500)
+"""Every record at once."""
+
+UNHURRIED = Fetching(min_bytes=64 * 1024, brief_wait_ms=100, long_wait_ms=100)
+"""What comes within a tenth of a second together: a fetch and a batch cost as much as ten of their records."""
 
 FETCH_MAX_BYTES = 4 * 1024 * 1024
 """Of all partitions together, per fetch."""
@@ -64,14 +79,16 @@ class ChunkConsumerThread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = BRIEF_WAIT_MS
+        fetching = self.transport.fetching
+        consumer._fetch_min_bytes = fetching.min_bytes
+        consumer._fetch_max_wait_ms = fetching.brief_wait_ms
         consumer._fetch_max_bytes = FETCH_MAX_BYTES
         return consumer
 
     async def on_start(self) -> None:
         """Faust's, which starts the aiokafka consumer; then its fetcher learns when to be brief."""
         await super().on_start()
-        be_brief_when_it_matters(self._ensure_consumer()._fetcher)
+        be_brief_when_it_matters(self._ensure_consumer()._fetcher, self.transport.fetching)
 
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
         """The same without Faust's method queue, whose workers cost more wake-ups than the call itself."""
@@ -82,12 +99,12 @@ class ChunkConsumerThread(AIOKafkaConsumerThread):
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetching, self.thread_loop))
 
 
-def be_brief_when_it_matters(fetcher: Any) -> None:
+def be_brief_when_it_matters(fetcher: Any, fetching: Fetching) -> None:
     """Makes aiokafka's fetcher decide with every fetch how long it may be held."""
     plan_fetches = fetcher._get_actions_per_node
 
     def plan_fetches_with_wait(assignment: Any) -> Any:
-        fetcher._fetch_max_wait_ms = BRIEF_WAIT_MS if fetcher._records else LONG_WAIT_MS
+        fetcher._fetch_max_wait_ms = fetching.brief_wait_ms if fetcher._records else fetching.long_wait_ms
         return plan_fetches(assignment)
 
     fetcher._get_actions_per_node = plan_fetches_with_wait
@@ -230,3 +247,7 @@ class ChunkTransport(Transport):
     """The transport to give to a Faust app before it starts: `app.transport = ChunkTransport(app.conf.broker, app)`."""
 
     Consumer = ChunkConsumer
+
+    def __init__(self, *args: Any, fetching: Fetching = PROMPT, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fetching = fetching

@@ -6,10 +6,8 @@ revision in Postgres counts. So what was read of a conversation holds until one 
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.redis_keys import Stay
@@ -27,9 +25,6 @@ from stream_apps.router.projection import (
 from stream_apps.telemetry import RouterMetrics
 
 KNOWN_CONVERSATIONS = 10_000
-PACE_SECONDS = 0.02
-"""Between the beginnings of two batches: what is to leave the system may wait that long, and one batch costs as much as
-ten of its records."""
 
 
 class Settings(Protocol):
@@ -94,23 +89,16 @@ class Router:
         sender: Sender,
         dead_letters: Outlet,
         metrics: RouterMetrics,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        pace_seconds: float = PACE_SECONDS,
     ) -> None:
         self.directory = Directory(settings)
         self._settings = settings
         self._sender = sender
         self._dead_letters = dead_letters
         self._metrics = metrics
-        self._clock = clock
-        self._pace_seconds = pace_seconds
-        self._next_at = 0.0
 
     async def route(self, records: Sequence[Record]) -> None:
         """Returns when Kafka has what these records have delivered. Raises what Postgres and Kafka raise when they are
         away, and TooManyDeadLetters."""
-        await self._keep_pace()
         mail = sort_records(records)
         self._metrics.unreadable_total.inc(mail.unreadable)
         self.directory.forget(mail.changed)
@@ -139,9 +127,3 @@ class Router:
         for record, reason in malformed:
             await self._dead_letters.send(record, reason)
             self._metrics.dead_letters_total.inc()
-
-    async def _keep_pace(self) -> None:
-        now = self._clock()
-        if now < self._next_at:
-            await asyncio.sleep(self._next_at - now)
-        self._next_at = max(now, self._next_at) + self._pace_seconds

@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent
+from stream_apps.chunk_transport import UNHURRIED
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer
 from stream_apps.instruments import make_registry
@@ -32,6 +33,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
         parts=[HealthServer(settings.metrics_port, registry, health.ask), log, dead_letters, producer],
         metrics=metrics,
         watchdog=watchdog,
+        fetching=UNHURRIED,
     )
     health.watch(app)
     router = Router(log, producer, dead_letters, metrics)

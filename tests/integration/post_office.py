@@ -169,7 +169,7 @@ async def open_post_office(
             log,
             store,
             kept,
-            Router(log, kept, dead_letters, RouterMetrics(registry), pace_seconds=0),
+            Router(log, kept, dead_letters, RouterMetrics(registry)),
             dispatchers,
             {channel: Requests(store, each, dead_letters, metrics) for channel, each in dispatchers.items()},
             challenges,

@@ -37,13 +37,14 @@ from stream_apps.base import (
     is_passing,
 )
 from stream_apps.chunk_transport import (
-    BRIEF_WAIT_MS,
     FETCH_MAX_BYTES,
-    LONG_WAIT_MS,
+    PROMPT,
+    UNHURRIED,
     Chunk,
     ChunkConsumer,
     ChunkConsumerThread,
     ChunkTransport,
+    Fetching,
     be_brief_when_it_matters,
 )
 from stream_apps.dead_letter_limit import TooManyDeadLetters
@@ -268,7 +269,8 @@ async def test_the_consumer_waits_briefly_for_a_fetch_and_takes_a_bounded_number
     app.consumer.in_transaction = False
     kafka_consumer = thread._create_consumer(loop=asyncio.get_running_loop())
     try:
-        assert kafka_consumer._fetch_max_wait_ms == BRIEF_WAIT_MS
+        assert kafka_consumer._fetch_max_wait_ms == PROMPT.brief_wait_ms
+        assert kafka_consumer._fetch_min_bytes == PROMPT.min_bytes
         assert kafka_consumer._max_poll_records == CHUNK_RECORDS
         assert kafka_consumer._max_partition_fetch_bytes == CHUNK_BYTES
         assert kafka_consumer._fetch_max_bytes == FETCH_MAX_BYTES
@@ -299,11 +301,20 @@ async def test_what_waits_in_memory_is_bounded(app: StreamApp) -> None:
     assert BUFFERED_CHUNKS * CHUNK_BYTES <= 8 * 1024 * 1024
 
 
-@pytest.mark.parametrize(("untaken", "wait_ms"), [({}, LONG_WAIT_MS), ({ONE: "a result"}, BRIEF_WAIT_MS)])
-def test_a_fetch_is_brief_only_if_it_leaves_a_partition_out(untaken: dict[TP, str], wait_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("untaken", "fetching", "wait_ms"),
+    [
+        ({}, PROMPT, PROMPT.long_wait_ms),
+        ({ONE: "a result"}, PROMPT, PROMPT.brief_wait_ms),
+        ({}, UNHURRIED, UNHURRIED.long_wait_ms),
+    ],
+)
+def test_a_fetch_is_brief_only_if_it_leaves_a_partition_out(
+    untaken: dict[TP, str], fetching: Fetching, wait_ms: int
+) -> None:
     fetcher = SimpleNamespace(_records=untaken, _fetch_max_wait_ms=0)
     fetcher._get_actions_per_node = lambda _assignment: fetcher._fetch_max_wait_ms
-    be_brief_when_it_matters(fetcher)
+    be_brief_when_it_matters(fetcher, fetching)
     assert fetcher._get_actions_per_node(None) == wait_ms
 
 
