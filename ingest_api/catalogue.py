@@ -31,7 +31,7 @@ CATALOGUE = catalogue(
     histogram("ingest_api_writer_batch_entries", "entries", "Log entries per commit.", BATCH_BUCKETS),
     histogram("ingest_api_writer_commit_seconds", "seconds", "From taking a batch to its answers.", LATENCY_BUCKETS),
     histogram(
-        "ingest_api_hop_commit_seconds",
+        "ingest_api_accepted_to_committed_seconds",
         "seconds",
         "Hop: from when a message, an edit or a deletion came to the log writer until it was committed.",
         HOP_BUCKETS,

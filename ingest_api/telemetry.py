@@ -20,7 +20,7 @@ class WriterMetrics:
         make = Instruments(registry, CATALOGUE)
         self.batch_size = make.histogram("ingest_api_writer_batch_entries")
         self.commit_seconds = make.histogram("ingest_api_writer_commit_seconds")
-        self.commit_hop = make.bucket_counts("ingest_api_hop_commit_seconds")
+        self.commit_hop = make.bucket_counts("ingest_api_accepted_to_committed_seconds")
         self.queue_length = make.gauge("ingest_api_writer_queue_entries")
         self.refused_total = make.counter("ingest_api_writer_refused_total")
 

@@ -52,14 +52,14 @@ TIMELINE = worker_catalogue(
     gauge("timeline_parked_conversations", "conversations", "Conversations whose events cannot be applied just now."),
     counter("timeline_receipts_total", "receipts", "Receipts that were news."),
     histogram(
-        "timeline_hop_append_seconds",
+        "timeline_created_to_appended_seconds",
         "seconds",
         "Hop: from when an event got its seq until Kafka appended its record. Kafka tells milliseconds: half a one is"
         " added.",
         HOP_BUCKETS,
     ),
     histogram(
-        "timeline_hop_apply_seconds",
+        "timeline_appended_to_applied_seconds",
         "seconds",
         "Hop: from when Kafka appended an event's record until the tables had it and live clients were told.",
         HOP_BUCKETS,

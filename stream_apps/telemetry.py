@@ -42,8 +42,8 @@ class TimelineMetrics(StreamMetrics):
         self.repairs_total = make.counter("timeline_repairs_total")
         self.parked_conversations = make.gauge("timeline_parked_conversations")
         self.receipts_total = make.counter("timeline_receipts_total")
-        self._append_hop = make.bucket_counts("timeline_hop_append_seconds")
-        self._apply_hop = make.bucket_counts("timeline_hop_apply_seconds")
+        self._append_hop = make.bucket_counts("timeline_created_to_appended_seconds")
+        self._apply_hop = make.bucket_counts("timeline_appended_to_applied_seconds")
 
     def observe_hops(self, records: Sequence[Record], *, applied_us: int) -> None:
         """These records were applied now, in microseconds since 1970. Of many, some are measured for all."""

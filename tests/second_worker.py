@@ -35,9 +35,10 @@ class SecondWorker:
 
 @contextmanager
 def second_worker(stack: Stack) -> Iterator[SecondWorker]:
-    """Starts it as the first was started, at a port of its own; ends it with the block."""
+    """Starts it as the first was started, at a port of its own and without metrics; ends it with the block."""
     port = free_ports().connect
-    command = psutil.Process(stack.process_id("connect")).cmdline()
+    started = psutil.Process(stack.process_id("connect")).cmdline()
+    command = [word for word in started if not word.startswith("-javaagent:")]
     environment = {**stack.environment_of("connect"), "CHAT4ALL_CONNECT_REST_PORT": str(port), "PATH": "/usr/bin:/bin"}
     with (stack.config.logs_dir / "connect-2.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

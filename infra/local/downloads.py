@@ -13,7 +13,12 @@ from pathlib import Path
 
 from infra.local.errors import StackError
 
-POMS = {"kafka": "infra/kafka/pom.xml", "connect": "infra/connect/pom.xml", "debezium-plugin": "infra/debezium/pom.xml"}
+POMS = {
+    "kafka": "infra/kafka/pom.xml",
+    "connect": "infra/connect/pom.xml",
+    "debezium-plugin": "infra/debezium/pom.xml",
+    "jmx": "infra/jmx/pom.xml",
+}
 """Folder among the artifacts -> the pom.xml that fills it."""
 
 STAMP = ".pom-sha256"

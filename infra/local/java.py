@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.local.errors import StackError
@@ -41,10 +41,16 @@ def find_java(environ: Mapping[str, str]) -> str | None:
     return java if version and int(version[1]) >= OLDEST_JAVA else None
 
 
-def java_command(java: str, *, root: Path, jars: Path, arguments: list[str]) -> list[str]:
-    """A Java server's command line; `jars` is the folder that is its whole class path."""
+def java_command(java: str, *, root: Path, jars: Path, arguments: list[str], options: Sequence[str] = ()) -> list[str]:
+    """A Java server's command line; `jars` is the folder that is its whole class path, `options` are the JVM's."""
     log_settings = root / "infra" / "kafka" / "log4j2.properties"
-    return [java, *JVM_OPTIONS, f"-Dlog4j2.configurationFile={log_settings}", "-cp", f"{jars}/*", *arguments]
+    logging = f"-Dlog4j2.configurationFile={log_settings}"
+    return [java, *JVM_OPTIONS, *options, logging, "-cp", f"{jars}/*", *arguments]
+
+
+def metrics_agent(*, artifacts_dir: Path, port: int, rules: Path) -> str:
+    """The JVM's option that has Prometheus' JMX exporter listen on this machine."""
+    return f"-javaagent:{artifacts_dir / 'jmx' / 'jmx_prometheus_javaagent.jar'}={HOST}:{port}:{rules}"
 
 
 def broker_properties(shared: str, *, ports: Ports, data_dir: Path) -> str:

@@ -37,6 +37,10 @@ class Ports:
     router_metrics: int = 9102
     channels_metrics: int = 9103
     audit_metrics: int = 9105
+    postgres_exporter: int = 9187
+    redis_exporter: int = 9121
+    node_exporter: int = 9100
+    connect_jmx: int = 9404
 
 
 PORT_NAMES = tuple(field.name for field in fields(Ports))

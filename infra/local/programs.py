@@ -198,6 +198,13 @@ def _connect_command(site: Site) -> list[str]:
         site.java,
         root=site.config.root,
         jars=site.config.artifacts_dir / "connect",
+        options=[
+            java.metrics_agent(
+                artifacts_dir=site.config.artifacts_dir,
+                port=site.config.ports.connect_jmx,
+                rules=site.config.root / "infra" / "connect" / "jmx.yml",
+            )
+        ],
         arguments=["org.apache.kafka.connect.cli.ConnectDistributed", str(settings)],
     )
 
@@ -387,6 +394,7 @@ PROGRAMS = (
     Program(
         name="connect",
         port="connect",
+        more_ports=("connect_jmx",),
         needs=("kafka",),
         prepare=_prepare_connect,
         command=_connect_command,

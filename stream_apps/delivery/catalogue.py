@@ -68,13 +68,13 @@ CATALOGUE = catalogue(
         "Connections to Redis that the subscriber made; more than one means that it lost one.",
     ),
     histogram(
-        "delivery_hop_send_seconds",
+        "delivery_applied_to_sent_seconds",
         "seconds",
         "Hop: from when Redis took an event until delivery had handed it to its watchers' connections.",
         HOP_BUCKETS,
     ),
     histogram(
-        "delivery_end_to_end_seconds",
+        "delivery_accepted_to_sent_seconds",
         "seconds",
         "From when an event got its seq until delivery had handed it on: `live` once per event to its watchers, and"
         " `caught_up` once per client that was there and had to have it read from a timeline or the log.",

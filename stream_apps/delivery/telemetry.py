@@ -48,8 +48,8 @@ class StreamMetrics:
         self.gaps_total = make.counter("delivery_stream_gaps_total")
         self.ended_total = make.counter("delivery_streams_ended_total")
         self.reconnects_total = make.counter("delivery_subscriber_connections_total")
-        self._send_hop = make.bucket_counts("delivery_hop_send_seconds")
-        end_to_end = make.labelled_counts("delivery_end_to_end_seconds")
+        self._send_hop = make.bucket_counts("delivery_applied_to_sent_seconds")
+        end_to_end = make.labelled_counts("delivery_accepted_to_sent_seconds")
         self._live = end_to_end["live",]
         self._caught_up = end_to_end["caught_up",]
 

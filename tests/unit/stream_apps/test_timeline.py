@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from schemas.ids import conversation_key
+from schemas.passages import Passage
 from schemas.redis_keys import Participation, Receipt, Stay
 from stream_apps.base import is_passing
 from stream_apps.dead_letter_limit import TooManyDeadLetters
@@ -71,7 +72,7 @@ def stored_entry(conversation_id: str, seq: int) -> LogEntry:
         event |= {"type": "ConversationCreated", "title": "hello", "participants": USERS}
     else:
         event |= {"type": "MessageSent", "message_id": event_id, "body": {"type": "text", "text": f"number {seq}"}}
-    return LogEntry(seq, event_id, str(event["type"]), json.dumps(event).encode())
+    return LogEntry(seq, event_id, str(event["type"]), json.dumps(event, separators=(",", ":")).encode())
 
 
 def record_of(conversation_id: str, entry: LogEntry) -> FakeRecord:
@@ -97,7 +98,8 @@ class World:
         return self.now
 
     def __post_init__(self) -> None:
-        metrics = TimelineMetrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
+        metrics = TimelineMetrics(self.registry)
         self.lot = ParkingLot(10, conversations=metrics.parked_conversations, is_passing=is_passing, clock=self.clock)
         self.timeline = Timeline(self.tables, self.log, self.dead_letters, self.lot, metrics)
         self.receipts = Receipts(self.tables, self.log, self.dead_letters, metrics)
@@ -538,3 +540,29 @@ async def test_a_receipt_that_cannot_be_read_is_set_aside() -> None:
     assert [record.offset for record, _ in it.dead_letters.kept] == [1, 2, 3, 4]
     assert {record.topic for record, _ in it.dead_letters.kept} == {"receipt.events"}
     assert it.tables.receipts == {CONVERSATIONS[0]: {USERS[0]: Receipt(1, 1)}}
+
+
+async def test_hops_are_measured_once_for_what_was_applied() -> None:
+    one = world()
+    accepted_us = 1_767_323_045_678_901  # as the payloads say
+    records = [record._replace(timestamp=accepted_us // 1000 + 20) for record in one.records()]
+    await one.timeline.apply(records)
+    await one.timeline.apply(records)
+    assert one.registry.get_sample_value("timeline_appended_to_applied_seconds_count") == len(records)
+    hops = {
+        le: one.registry.get_sample_value("timeline_created_to_appended_seconds_bucket", {"le": le})
+        for le in ("0.015", "0.025", "+Inf")
+    }
+    assert hops == {"0.015": 0, "0.025": len(records), "+Inf": len(records)}
+
+
+async def test_what_kafka_and_the_trace_say_of_an_event_is_published_with_it() -> None:
+    one = world()
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    records = [
+        record._replace(timestamp=1234, headers=[*record.headers, ("traceparent", traceparent.encode())])
+        for record in one.records()
+    ]
+    await one.timeline.apply(records)
+    passages = {frame.passage for _, frame in one.tables.published}
+    assert passages == {Passage(1234, traceparent, one.tables.now_us)}
