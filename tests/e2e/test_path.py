@@ -15,6 +15,7 @@ from infra.local.stack import Stack
 from ingest_api.log_writer import APPEND, append_arguments, new_entry
 from schemas.envelope import Envelope, read_envelope
 from schemas.topics import CONVERSATION_EVENTS
+from tests.benchmarks.load import ConnectionPool, request_head
 from tests.chat_client import ChatClient, StreamEvent, User
 
 TRACEPARENT = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -142,7 +143,9 @@ async def test_twenty_retries_at_once_are_one_message(stack: Stack, client: Chat
     assert moved.status_code == 409
 
 
-async def test_fifty_conversations_of_twenty_senders_arrive_complete_and_in_order(client: ChatClient) -> None:
+async def test_fifty_conversations_of_twenty_senders_arrive_complete_and_in_order(
+    stack: Stack, client: ChatClient
+) -> None:
     conversations, messages_each, senders = 50, 200, 20
     alice = await client.register("alice")
     ids = [await client.create_conversation(alice) for _ in range(conversations)]
@@ -151,17 +154,23 @@ async def test_fifty_conversations_of_twenty_senders_arrive_complete_and_in_orde
         for conversation_id in ids:
             work.put_nowait((conversation_id, number))
     accepted: dict[str, set[int]] = {conversation_id: set() for conversation_id in ids}
+    pool = ConnectionPool(stack.ports.ingest_api)
+    await pool.open(senders)
 
     async def send_from_queue() -> None:
         while not work.empty():
             conversation_id, number = work.get_nowait()
-            answer = await client.send(alice, conversation_id, f"message {number}")
-            accepted[conversation_id].add(answer["seq"])
+            body = json.dumps({"body": {"type": "text", "text": f"message {number}"}}).encode()
+            head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
+            status, answer = await pool.post(head, body)
+            assert status == 201, answer
+            accepted[conversation_id].add(json.loads(answer)["seq"])
 
     async with client.stream(alice) as events:
         senders_done = asyncio.gather(*(send_from_queue() for _ in range(senders)))
         received = await take_until(events, messages=conversations * messages_each, within_seconds=180)
         await senders_done
+    pool.close()
 
     seen: dict[str, list[int]] = {conversation_id: [] for conversation_id in ids}
     for event in received:
