@@ -56,10 +56,10 @@ def start_acme_server(*, certificate_seconds: int) -> Iterator[AcmeServer]:
         "certificateValidityPeriod": certificate_seconds,
     }
     (folder / "config.json").write_text(json.dumps({"pebble": settings}))
+    unused = [word for option in ("http01", "https01", "tlsalpn01", "defaultIPv6") for word in (f"-{option}", "")]
     dns = f"127.0.0.1:{dns_port}"
     commands = [
-        ["pebble-challtestsrv", "-dns01", dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]
-        + ["-management", f"127.0.0.1:{free_port()}"],
+        ["pebble-challtestsrv", "-dns01", dns, *unused, "-management", f"127.0.0.1:{free_port()}"],
         ["pebble", "-config", str(folder / "config.json"), "-dnsserver", dns],
     ]
     processes: list[subprocess.Popen[bytes]] = []
@@ -67,7 +67,7 @@ def start_acme_server(*, certificate_seconds: int) -> Iterator[AcmeServer]:
         with (folder / "log").open("wb") as log:
             for command in commands:
                 environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
-                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))  # noqa: S603
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
         deadline = time.monotonic() + START_SECONDS
         while not is_listening(port):
             assert time.monotonic() < deadline, (folder / "log").read_text()

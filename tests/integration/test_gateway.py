@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
+import psutil
 import pytest
 
 from tests.caddy import Gateway, start_caddy
@@ -16,6 +19,7 @@ from tests.upstream import Upstream, start_upstream
 
 ID = "0197b0a0-0000-7000-8000-000000000001"
 SEND = f"/v1/conversations/{ID}/messages"
+SECRET = "a.secret.token"
 HOST = b"Host: chat.test\r\n"
 SHORTER = {"read_header 10s": "read_header 1s", "read_body 30s": "read_body 2s", "idle 2m": "idle 1s"}
 """The gateway's timeouts, so that tests outlast them."""
@@ -182,3 +186,271 @@ def test_what_a_client_says_of_its_address_is_replaced_by_its_address(world: Wor
     assert "203.0.113" not in str(request.headers)
     assert "evil" not in str(request.headers)
     assert request.headers["host"] == ["chat.test"]
+
+
+def body_of(text: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: chat.test\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+ENDED = b"0\r\n\r\n"
+
+
+def length(text: bytes) -> bytes:
+    return b"Content-Length: %d\r\n" % len(text)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        # A length and chunks, in both orders: whoever believes the one sees two requests where the other sees one.
+        pytest.param(length(ENDED + SMUGGLED) + CHUNKED + b"\r\n" + ENDED + SMUGGLED, id="CL.TE"),
+        pytest.param(CHUNKED + length(ENDED + SMUGGLED) + b"\r\n" + ENDED + SMUGGLED, id="TE.CL order"),
+        pytest.param(b"Content-Length: 4\r\n" + CHUNKED + b"\r\n" + body_of(SMUGGLED) + ENDED, id="TE.CL"),
+        pytest.param(b"Content-Length: 0\r\n" + CHUNKED + b"\r\n" + body_of(SMUGGLED) + ENDED, id="TE.0"),
+        # Chunks under a name that only some recognise.
+        *(
+            pytest.param(length(ENDED + SMUGGLED) + name + b"\r\n" + ENDED + SMUGGLED, id=f"TE.TE {number}")
+            for number, name in enumerate(
+                [
+                    b"Transfer-Encoding: xchunked\r\n",
+                    b"Transfer-Encoding : chunked\r\n",
+                    b" Transfer-Encoding: chunked\r\n",
+                    b"Transfer-Encoding:\x0bchunked\r\n",
+                    b"Transfer-Encoding:\tchunked\r\n",
+                    b"Transfer-Encoding: chunked\x00\r\n",
+                    b"Transfer-Encoding: identity, chunked\r\n",
+                    b"Transfer-Encoding: chunked, identity\r\n",
+                    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+                    b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+                    b"Transfer-Encoding:\r\n chunked\r\n",
+                    b"X: y\nTransfer-Encoding: chunked\r\n",
+                    b"X: y\rTransfer-Encoding: chunked\r\n",
+                    b"Transfer_Encoding: chunked\r\n",
+                    b"Transfer-Encoding: 'chunked'\r\n",
+                    b"Transfer-Encoding: CHUNKED\r\n",
+                ]
+            )
+        ),
+        # Lengths that disagree, or are none.
+        *(
+            pytest.param(lengths + b"\r\n" + b"12345" + SMUGGLED, id=f"CL {number}")
+            for number, lengths in enumerate(
+                [
+                    b"Content-Length: 5\r\nContent-Length: %d\r\n" % (5 + len(SMUGGLED)),
+                    b"Content-Length: %d\r\nContent-Length: 5\r\n" % (5 + len(SMUGGLED)),
+                    b"Content-Length: 5, %d\r\n" % (5 + len(SMUGGLED)),
+                    b"Content-Length: +5\r\n",
+                    b"Content-Length: 0x5\r\n",
+                    b"Content-Length: 5 5\r\n",
+                    b"Content-Length: -5\r\n",
+                    b"Content-Length : 5\r\n",
+                    b"Content-Length: 5\x0b\r\n",
+                    b"Content-Length: 99999999999999999999\r\n",
+                    b"Content-Length: \r\n",
+                ]
+            )
+        ),
+        # Chunks that are measured or ended in other ways.
+        *(
+            pytest.param(CHUNKED + b"\r\n" + chunks, id=f"chunks {number}")
+            for number, chunks in enumerate(
+                [
+                    b"0x5\r\n12345\r\n" + ENDED + SMUGGLED,
+                    b"-5\r\n12345\r\n" + ENDED + SMUGGLED,
+                    b"5;\n12345\r\n" + ENDED + SMUGGLED,
+                    b"5;a=\r\n12345\r\n" + ENDED + SMUGGLED,
+                    b"5\n12345\r\n" + ENDED + SMUGGLED,
+                    b"5\r\n12345" + ENDED + SMUGGLED,
+                    b"5\r\n1234567\r\n" + ENDED + SMUGGLED,
+                    b"FFFFFFFFFFFFFFFFF\r\n12345\r\n" + ENDED + SMUGGLED,
+                    b"0\r\nTransfer-Encoding: chunked\r\n\r\n" + SMUGGLED,
+                    b"0\n\n" + SMUGGLED,
+                ]
+            )
+        ),
+        # Lines that end where only some see an end.
+        pytest.param(b"X: y\r\n\rGET /metrics HTTP/1.1\r\n" + b"\r\n", id="bare CR"),
+        pytest.param(b"X: y\n\nGET /metrics HTTP/1.1\nHost: chat.test\n\n", id="bare LF"),
+        pytest.param(b"X: y\x00\r\n\r\n" + SMUGGLED, id="NUL"),
+        pytest.param(b"Expect: 100-continue\r\n" + length(SMUGGLED) + b"\r\n" + SMUGGLED, id="Expect"),
+        pytest.param(b"Connection: Content-Length\r\n" + length(SMUGGLED) + b"\r\n" + SMUGGLED, id="hop by hop"),
+        pytest.param(b"Upgrade: h2c\r\nConnection: Upgrade\r\n" + length(SMUGGLED) + b"\r\n" + SMUGGLED, id="h2c"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_request_within_a_request_never_reaches_a_program(world: World, method: str, rest: bytes) -> None:
+    answer = world.say(f"{method} {SEND} HTTP/1.1\r\n".encode() + HOST + rest)
+
+    assert world.seen() in ([], [(method, SEND)])
+    assert world.api.unread == world.delivery.unread == []
+    for request in (*world.api.requests, *world.delivery.requests):
+        assert len(request.headers.get("content-length", [])) + len(request.headers.get("transfer-encoding", [])) <= 1
+    assert set(statuses(answer)) <= {100, 200, 400, 404, 413, 501}
+    assert httpx.get(f"{world.url}/v1/conversations").text == "delivery /v1/conversations"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET http://127.0.0.1:1/metrics HTTP/1.1",
+        b"GET http://metrics/ HTTP/1.1\r\nHost: chat.test\r\nX:",
+        b"GET https://chat.test/metrics?/v1/users/me HTTP/1.1",
+        b"CONNECT 127.0.0.1:22 HTTP/1.1",
+        b"CONNECT /v1/ws HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"GET /metrics HTTP/1.0",
+        b"GET /metrics HTTP/3.7",
+        b"GET /v1/users/me /metrics HTTP/1.1",
+        b"GET\t/metrics\tHTTP/1.1",
+        b"GET metrics HTTP/1.1",
+        b"PRI * HTTP/2.0",
+        b"get /metrics HTTP/1.1",
+        b"G\x00T /metrics HTTP/1.1",
+    ],
+)
+def test_odd_request_lines_reach_nobody(world: World, line: bytes) -> None:
+    world.say(line + b"\r\nConnection: close\r\n" + HOST + b"\r\n")
+
+    assert [seen for seen in world.seen() if seen[1] not in ("/",)] == []
+
+
+def test_an_absolute_address_is_answered_by_path_and_never_followed(world: World) -> None:
+    world.say(b"GET http://192.0.2.1/v1/users/me HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
+
+    assert world.seen() == [("GET", "/v1/users/me")]
+
+
+@pytest.mark.parametrize("hosts", [b"", HOST + b"Host: evil.test\r\n", b"Host: a b\r\n", b"Host: a/../b\r\n"])
+def test_a_request_without_exactly_one_valid_host_is_refused(world: World, hosts: bytes) -> None:
+    answer = world.say(b"GET /v1/users/me HTTP/1.1\r\n" + hosts + b"\r\n")
+
+    assert statuses(answer) == [400]
+    assert world.seen() == []
+
+
+def test_a_body_over_the_limit_is_refused_as_the_api_would_and_reaches_nobody(world: World) -> None:
+    for _ in range(20):
+        answer = httpx.post(world.url + SEND, content=b"x" * 200_000)
+        assert answer.status_code == 413
+        assert answer.json() == {
+            "type": "urn:chat4all:problem:body-too-large",
+            "title": "Body too large",
+            "status": 413,
+            "detail": "A body may have 65536 bytes.",
+            "limit_bytes": 65_536,
+        }
+    assert world.seen() == []
+
+
+def test_a_body_over_the_limit_is_refused_though_it_comes_in_chunks(world: World) -> None:
+    answer = httpx.post(world.url + SEND, content=iter([b"x" * 10_000] * 20))
+
+    assert answer.status_code == 413
+    assert world.seen() == []
+
+
+def test_a_body_at_the_limit_arrives_whole(world: World) -> None:
+    body = bytes(range(256)) * 256
+    assert httpx.post(world.url + SEND, content=body).status_code == 200
+
+    [request] = world.api.requests
+    assert request.body == body
+
+
+def test_headers_over_the_limit_are_refused(world: World) -> None:
+    answer = world.say(b"GET /v1/users/me HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 30_000 + b"\r\n\r\n")
+
+    assert statuses(answer) == [431]
+    assert world.seen() == []
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"POST /v1/users HTTP/1.1\r\nHost: chat.test\r\n", id="headers that do not end"),
+        pytest.param(b"POST /v1/users HTTP/1.1\r\nHost: chat.test\r\nContent-Length: 9\r\n\r\n{", id="a body too"),
+    ],
+)
+def test_whoever_does_not_finish_a_request_is_disconnected_and_bothers_nobody(world: World, beginning: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), 30) as connection:
+        connection.sendall(beginning)
+        while connection.recv(65_536):
+            pass
+    assert world.seen() == []
+
+
+def test_headers_that_drip_do_not_extend_the_time_for_them(world: World) -> None:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), 30) as connection:
+        connection.sendall(b"GET /v1/users/me HTTP/1.1\r\nHost: chat.test\r\n")
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - began < 30:
+                connection.sendall(b"X: y\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - began < 20
+    assert world.seen() == []
+
+
+def test_streams_outlast_every_timeout_and_come_as_they_are_sent(world: World) -> None:
+    with httpx.stream("GET", f"{world.url}/v1/stream", timeout=30) as answer:
+        began = time.monotonic()
+        for count, line in enumerate(answer.iter_lines(), start=1):
+            assert line in ("data: tick", "")
+            if time.monotonic() - began > 5:
+                break
+    assert count > 10
+
+
+def test_a_program_that_is_away_is_answered_for_with_a_problem_document() -> None:
+    port = free_port()
+    gone = f"127.0.0.1:{free_port()}"
+    variables = {"CHAT4ALL_GATEWAY_PORT": str(port), "CHAT4ALL_DELIVERY_UPSTREAM": gone}
+    with start_caddy(port, {**variables, "CHAT4ALL_INGEST_API_UPSTREAM": gone}) as gateway:
+        answer = httpx.get(f"http://127.0.0.1:{port}/v1/conversations?cursor={SECRET}")
+
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["type"] == "urn:chat4all:problem:upstream-unavailable"
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert '"status":503' in gateway.log
+        assert SECRET not in gateway.log
+
+
+def test_the_log_has_what_was_refused_and_no_query_token_or_subprotocol(world: World) -> None:
+    secrets = {"Authorization": f"Bearer {SECRET}", "Sec-WebSocket-Protocol": f"bearer.{SECRET}", "Cookie": SECRET}
+    httpx.get(f"{world.url}/refused?token={SECRET}", headers=secrets)
+    httpx.get(f"{world.url}/v1/conversations?token={SECRET}", headers=secrets)
+
+    assert '"/refused"' in world.gateway.log
+    assert SECRET not in world.gateway.log
+    assert '"/v1/conversations"' not in world.gateway.log
+
+
+def test_reading_its_files_again_takes_effect_and_ends_no_stream(world: World) -> None:
+    routes = world.gateway.folder / "routes.caddyfile"
+    before = routes.read_text("utf-8")
+    with httpx.stream("GET", f"{world.url}/v1/stream", timeout=30) as answer:
+        ticks = answer.iter_lines()
+        next(ticks)
+        routes.write_text(before.replace("path /v1/audit", "path /v1/revision"), "utf-8")
+        try:
+            world.gateway.reload()
+            assert httpx.get(f"{world.url}/v1/revision").status_code == 200
+            began = time.monotonic()
+            while time.monotonic() - began < 7:  # longer than the grace period
+                next(ticks)
+        finally:
+            routes.write_text(before, "utf-8")
+            world.gateway.reload()
+    assert httpx.get(f"{world.url}/v1/audit").status_code == 200
+
+
+def test_nobody_configures_it_over_http(world: World) -> None:
+    listening = {
+        c.laddr.port for c in psutil.Process(world.gateway.process.pid).net_connections() if c.status == "LISTEN"
+    }
+
+    assert listening == {world.gateway.port}
