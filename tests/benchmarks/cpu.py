@@ -1,4 +1,4 @@
-"""What each program of a stack costs: its share of one core, with the processes that it started."""
+"""What each program of a stack costs: its share of one core, with the processes that it started, and its memory."""
 
 from __future__ import annotations
 
@@ -38,3 +38,12 @@ def _cpu_seconds(stack: Stack) -> dict[str, float]:
         processes = [leader, *leader.children(recursive=True)]
         used[program.name] = sum(sum(process.cpu_times()[:2]) for process in processes)
     return used
+
+
+def resident_mib(stack: Stack) -> dict[str, int]:
+    """Program -> MiB of resident memory now, of its own process (PostgreSQL's share theirs)."""
+    return {
+        program.name: psutil.Process(stack.process_id(program.name)).memory_info().rss // 2**20
+        for program in PROGRAMS
+        if program.name != "postgres"
+    }

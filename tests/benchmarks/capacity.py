@@ -1,0 +1,280 @@
+"""`python -m tests.benchmarks capacity`: the highest rate that the whole system carries, where the time goes at it, and
+what to scale first.
+
+A rate is carried when everything was accepted, 99 of 100 messages were received within 50 ms of their intended start,
+and what waits for the stream apps did not grow. The search doubles the rate until one is not carried, then halves the
+distance between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from infra.local.stack import Report, Stack
+from tests.benchmarks.cpu import CpuUse
+from tests.benchmarks.lag import read_lags, settle
+from tests.benchmarks.live import Watcher
+from tests.benchmarks.load import ConnectionPool, Latencies, request_head, run_open_loop
+from tests.chat_client import ChatClient, User
+
+P99_MILLISECONDS = 50.0
+GROWTH_SECONDS = 0.25
+"""What waits may grow by so much of the rate: less is how a fetch happened to fall."""
+RESOLUTION = 0.1
+"""The search ends when the highest carried rate and the lowest that is not are so close together."""
+HIGHEST = 65_536.0
+CONVERSATIONS = 50
+CONNECTIONS = 128
+BATCH_SIZE = 10
+ARRIVAL_SECONDS = 60
+WARM_UP_RATE = 200.0
+FILLER = "x" * 180
+SINGLE_CORE = ("ingest-api", "timeline", "router", "channels", "delivery", "redis", "audit", "supervise", "generator")
+"""Programs of which one process uses one core at most (Redis: almost)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a rate gave. `lag_growth` is in records, over the step, of the stream app that fell behind most."""
+
+    rate: float
+    accepted_share: float
+    p99_ms: float
+    lag_growth: int
+    cpu_percent: dict[str, float]
+
+    @property
+    def is_carried(self) -> bool:
+        """By all three conditions."""
+        return (
+            self.accepted_share == 1
+            and self.p99_ms <= P99_MILLISECONDS
+            and self.lag_growth <= self.rate * GROWTH_SECONDS
+        )
+
+
+async def find_highest(measure: Callable[[float], Awaitable[Step]], *, first: float) -> list[Step]:
+    """All steps, in their order, beginning at the rate `first`, which is halved until it is carried."""
+    steps: list[Step] = []
+    carried, failed = 0.0, float("inf")
+    rate = first
+    while carried == 0 or failed > carried * (1 + RESOLUTION):
+        step = await measure(rate)
+        steps.append(step)
+        if step.is_carried:
+            carried = rate
+        else:
+            failed = rate
+        if failed == float("inf"):
+            if rate >= HIGHEST:
+                break
+            rate *= 2
+        elif carried == 0:
+            rate /= 2
+            if rate < 1:
+                break
+        else:
+            rate = (carried + failed) / 2
+    return steps
+
+
+def highest_carried(steps: list[Step]) -> Step | None:
+    """The step with the highest rate among those that were carried."""
+    return max((step for step in steps if step.is_carried), key=lambda step: step.rate, default=None)
+
+
+@dataclass
+class Seen:
+    """What one live client has seen of the numbered messages."""
+
+    intended_starts: dict[int, float] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def note(self, number: int) -> None:
+        """A message came."""
+        if number in self.numbers or number not in self.intended_starts:
+            return
+        self.numbers.add(number)
+        self.latencies.record(time.perf_counter() - self.intended_starts[number])
+
+
+class Load:
+    """A user, conversations and connections, kept over all steps."""
+
+    def __init__(self, stack: Stack, user: User, ids: list[str], batch_size: int, report: Report) -> None:
+        self._stack = stack
+        self._user = user
+        self._ids = ids
+        self._batch_size = batch_size
+        self._report = report
+        self._numbered = 0
+
+    async def measure(self, rate: float, seconds: float) -> Step:
+        """One step: `rate` messages per second."""
+        await settle(self._stack)
+        seen = Seen()
+        accepted: set[int] = set()
+        first, batch = self._numbered, self._batch_size
+        posts = max(1, int(rate * seconds / batch))
+        self._numbered += posts * batch
+        pool = ConnectionPool(self._stack.ports.ingest_api)
+        await pool.open(CONNECTIONS)
+        watcher = await self._watch(seen)
+        heads = [request_head(f"/v1/conversations/{each}/messages", self._user.token) for each in self._ids]
+        batch_head = request_head("/v1/messages/batch", self._user.token)
+
+        async def send(number: int, intended: float) -> None:
+            numbers = range(first + number * batch, first + (number + 1) * batch)
+            seen.intended_starts.update(dict.fromkeys(numbers, intended))
+            if batch == 1:
+                status, _ = await pool.post(heads[number % len(heads)], json.dumps(_message(numbers[0])).encode())
+                accepted.update(numbers if status == 201 else ())
+            else:
+                messages = [{"conversation_id": self._ids[each % len(self._ids)], **_message(each)} for each in numbers]
+                status, answer = await pool.post(batch_head, json.dumps({"messages": messages}).encode())
+                if status == 200 and answer.count(b'"status":201') == batch:
+                    accepted.update(numbers)
+
+        try:
+            before = await read_lags(self._stack)
+            cpu = CpuUse.of(self._stack)
+            generator = await run_open_loop(rate / batch, posts * batch / rate, send)
+            percent = cpu.percent_since()
+            after = await read_lags(self._stack)
+            async with asyncio.timeout(ARRIVAL_SECONDS):
+                while not accepted <= seen.numbers:
+                    await asyncio.sleep(0.02)
+        finally:
+            watcher.close()
+            pool.close()
+        step = Step(
+            rate=round(rate, 1),
+            accepted_share=round(len(accepted) / (posts * batch), 4),
+            p99_ms=seen.latencies.milliseconds()["p99"],
+            lag_growth=max(after[app] - lag for app, lag in before.items()),
+            cpu_percent={**percent, "generator": generator["generator_cpu_percent"]},
+        )
+        self._report(
+            f"  {step.rate:g}/s: {step.accepted_share:.1%} accepted, p99 {step.p99_ms} ms, {step.lag_growth} records"
+            f" more wait: {'carried' if step.is_carried else 'not carried'}",
+        )
+        return step
+
+    async def _watch(self, seen: Seen) -> Watcher:
+        request = (
+            f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._user.token}\r\n\r\n"
+        ).encode()
+        _, watcher = await asyncio.get_running_loop().create_connection(
+            lambda: Watcher(request, b"", seen.note), "127.0.0.1", self._stack.ports.delivery
+        )
+        async with asyncio.timeout(30):
+            await watcher.ready
+        return watcher
+
+
+def _message(number: int) -> dict[str, Any]:
+    return {"body": {"type": "text", "text": f"~#{number}~ {FILLER}"}}
+
+
+async def measure(stack: Stack, *, seconds: float, report: Report, first: float = 100.0) -> dict[str, Any]:
+    """The search for single posts and for batches of ten, after a warm-up."""
+    client = ChatClient(f"http://127.0.0.1:{stack.ports.ingest_api}", f"http://127.0.0.1:{stack.ports.delivery}")
+    try:
+        alice = await client.register("alice")
+        ids = [await client.create_conversation(alice) for _ in range(CONVERSATIONS)]
+    finally:
+        await client.close()
+    results: dict[str, Any] = {
+        "p99_milliseconds": P99_MILLISECONDS,
+        "step_seconds": seconds,
+        "cores": psutil.cpu_count(),
+    }
+    for name, batch_size in (("single", 1), ("batch", BATCH_SIZE)):
+        report(f"searching the highest rate, {name} ...")
+        load = Load(stack, alice, ids, batch_size, report)
+        await load.measure(WARM_UP_RATE, seconds)
+        steps = await find_highest(lambda rate, load=load: load.measure(rate, seconds), first=first)  # type: ignore[misc]
+        results[name] = {"batch_size": batch_size, "steps": [describe(step) for step in steps]}
+    return results
+
+
+def describe(step: Step) -> dict[str, Any]:
+    """For the results."""
+    return {
+        "rate_per_second": step.rate,
+        "is_carried": step.is_carried,
+        "accepted_share": step.accepted_share,
+        "p99_ms": step.p99_ms,
+        "lag_growth": step.lag_growth,
+        "cpu_percent": step.cpu_percent,
+    }
+
+
+def advise(cpu_percent: dict[str, float], rate: float, cores: int) -> list[str]:
+    """What to scale first, in sentences, from what each program took at the highest rate."""
+    total = sum(cpu_percent.values())
+    others = {name: percent for name, percent in cpu_percent.items() if name != "generator"}
+    single = {name: percent for name, percent in others.items() if name in SINGLE_CORE}
+    busiest = max(others, key=lambda name: others[name])
+    tightest = max(single, key=lambda name: single[name])
+    sentences = [
+        f"All programs together take {total:.0f} of {100 * cores} percent at {rate:g} messages/s, the generator"
+        f" {cpu_percent.get('generator', 0):.0f} of them."
+    ]
+    if total >= 85 * cores:
+        sentences.append(
+            f"The machine is what ends first: more cores, or {busiest}, which takes most"
+            f" ({others[busiest]:.0f} percent), on a machine of its own."
+        )
+    else:
+        sentences.append("The machine has time left: what waits for one another costs more here than what is computed.")
+    if single[tightest] > 0:
+        sentences.append(
+            f"Of the programs that use one core at most, {tightest} is nearest to its end: {single[tightest]:.0f}"
+            f" percent of it, so one process ends near {rate * 100 / single[tightest]:.0f} messages/s; run a second one"
+            " first."
+        )
+    return sentences
+
+
+def render(results: dict[str, Any]) -> str:
+    """The search and its table as Markdown."""
+    sections = [
+        f"**Capacity: the highest rate at which p99 of submit → received stays under"
+        f" {results['p99_milliseconds']:g} ms and nothing piles up, steps of {results['step_seconds']:g} s**"
+    ]
+    for name, title in (("single", "Single posts"), ("batch", "Batches")):
+        found = results[name]
+        size = f" of {found['batch_size']}" if found["batch_size"] > 1 else ""
+        tried = ", ".join(
+            f"{step['rate_per_second']:g}/s {step['p99_ms']:g} ms{'' if step['is_carried'] else ' ✗'}"
+            for step in found["steps"]
+        )
+        best = max(
+            (step for step in found["steps"] if step["is_carried"]),
+            key=lambda step: float(step["rate_per_second"]),
+            default=None,
+        )
+        if best is None:
+            sections.append(f"{title}{size}: no rate was carried. Tried: {tried}.")
+            continue
+        rate = best["rate_per_second"]
+        lines = ["| program | percent of one core | µs per message |", "| --- | --- | --- |"]
+        lines += [
+            f"| {program} | {percent} | {10_000 * percent / rate:.0f} |"
+            for program, percent in sorted(best["cpu_percent"].items(), key=lambda item: -item[1])
+        ]
+        sections += [
+            f"{title}{size}: **{rate:g} messages/s**. Tried: {tried}.",
+            "\n".join(lines),
+            "What to scale first: " + " ".join(advise(best["cpu_percent"], rate, results["cores"])),
+        ]
+    return "\n\n".join(sections)

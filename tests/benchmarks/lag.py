@@ -1,0 +1,32 @@
+"""How much waits for the stream apps, as they say themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import httpx
+
+from infra.local.stack import Stack
+
+SETTLE_SECONDS = 120
+
+
+async def read_lags(stack: Stack) -> dict[str, int]:
+    """Stream app -> records of its partitions that are not committed."""
+    ports = {"timeline": stack.ports.timeline_metrics, "router": stack.ports.router_metrics}
+    lags = {}
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        for app, port in ports.items():
+            text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            found = re.search(rf"(?m)^{app}_lag_records ([0-9.e+]+)$", text)
+            assert found is not None, f"{app} does not tell its lag"
+            lags[app] = int(float(found[1]))
+    return lags
+
+
+async def settle(stack: Stack) -> None:
+    """Waits until nothing waits, so that one measurement does not pay for the one before. Raises TimeoutError."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while sum((await read_lags(stack)).values()) > 0:
+            await asyncio.sleep(0.5)

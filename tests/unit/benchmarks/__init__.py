@@ -1,0 +1,1 @@
+"""The benchmarks' decisions: what changed, what a rate is, what a plot shows."""
