@@ -37,6 +37,9 @@ class Ports:
     router_metrics: int = 9102
     channels_metrics: int = 9103
     audit_metrics: int = 9105
+    prometheus: int = 9090
+    alertmanager: int = 9093
+    blackbox_exporter: int = 9115
 
 
 PORT_NAMES = tuple(field.name for field in fields(Ports))
