@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.local.errors import StackError
@@ -23,6 +23,11 @@ def java_package() -> str:
         if known.returncode == 0:
             return name
     return JAVA_PACKAGES[-1]
+
+
+def install_missing(commands: Mapping[str, str], *, report: Callable[[str], None]) -> None:
+    """Installs the packages (command -> package) whose command is not there. Raises StackError as `install` does."""
+    install([package for command, package in commands.items() if shutil.which(command) is None], report=report)
 
 
 def install(packages: Sequence[str], *, report: Callable[[str], None]) -> None:

@@ -112,6 +112,10 @@ def _reader(site: Site) -> dict[str, str]:
     return {**_shared(site), **_database(site, "chat_reader", site.secrets.database_reader), **_redis(site)}
 
 
+def _metrics(port: int) -> dict[str, str]:
+    return {"CHAT4ALL_METRICS_HOST": HOST, "CHAT4ALL_METRICS_PORT": str(port)}
+
+
 def _mark(site: Site) -> dict[str, str]:
     return {STACK_MARK: str(site.config.state_dir)}
 
@@ -256,7 +260,7 @@ def _delivery_environment(site: Site) -> dict[str, str]:
 def _timeline_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.timeline_metrics),
+        **_metrics(site.config.ports.timeline_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "timeline-1",
     }
 
@@ -265,7 +269,7 @@ def _router_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
         **_database(site, "chat_reader", site.secrets.database_reader),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.router_metrics),
+        **_metrics(site.config.ports.router_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "router-1",
     }
 
@@ -274,7 +278,7 @@ def _channels_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
         **_database(site, "chat_channels", site.secrets.database_channels),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.channels_metrics),
+        **_metrics(site.config.ports.channels_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "channels-1",
     }
 
@@ -288,7 +292,7 @@ def _faust_worker(app: str) -> Callable[[Site], list[str]]:
 
 
 def _audit_environment(site: Site) -> dict[str, str]:
-    return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.audit_metrics)}
+    return {**_reader(site), **_metrics(site.config.ports.audit_metrics)}
 
 
 def _gateway_command(site: Site) -> list[str]:
@@ -382,7 +386,7 @@ def _supervise_environment(site: Site) -> dict[str, str]:
     return {
         **_connector_environment(site),
         **_database(site, "chat_monitor", site.secrets.database_monitor),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.supervise_metrics),
+        **_metrics(site.config.ports.supervise_metrics),
     }
 
 
