@@ -105,7 +105,7 @@ def metrics_in(expression: str) -> set[str]:
     } - FUNCTIONS
 
 
-FUNCTIONS = {"histogram_quantile", "predict_linear"}
+FUNCTIONS = {"avg_over_time", "histogram_quantile", "predict_linear"}
 
 
 def promtool_test(rule: Rule, case: Case) -> dict[str, Any]:
