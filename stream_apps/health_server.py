@@ -1,4 +1,4 @@
-"""A stream app's /metrics and /healthz, on loopback, on a thread of its own: they answer while the app is busy."""
+"""A stream app's /metrics and /healthz, on a thread of its own: they answer while the app is busy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,15 @@ class HealthServer:
     """Serves the registry, and what `ask` says, which is asked in the app's event loop: one that is stuck does not
     answer, and that is unhealthy. A part of a stream app."""
 
-    def __init__(self, port: int, registry: CollectorRegistry, ask: Callable[[], Awaitable[Health]]) -> None:
-        self._port = port
+    def __init__(
+        self,
+        port: int,
+        registry: CollectorRegistry,
+        ask: Callable[[], Awaitable[Health]],
+        *,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._address = (host, port)
         self._metrics = make_wsgi_app(registry, disable_compression=True)
         self._ask = ask
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -40,7 +47,7 @@ class HealthServer:
     async def open(self) -> None:
         """Listens."""
         self._loop = asyncio.get_running_loop()
-        self._server = make_server("127.0.0.1", self._port, self._answer, _Server, _Handler)
+        self._server = make_server(*self._address, self._answer, _Server, _Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 

@@ -23,7 +23,8 @@ class StreamSettings(BaseSettings):
     database_name: str = Field(default="chat4all", description="The database.")
     database_user: str = Field(default="chat_reader", description="The role that this program logs in as.")
     database_password: SecretStr = Field(default=SecretStr(""), description="That role's password.")
-    metrics_port: int = Field(default=9101, ge=0, le=65535, description="Port of the app's metrics, on loopback.")
+    metrics_port: int = Field(default=9101, ge=0, le=65535, description="Port of the app's metrics.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address of the app's metrics.")
     group_instance_id: str = Field(
         default="",
         max_length=249,

@@ -30,7 +30,9 @@ def add_to(cli: typer.Typer, context: Context) -> None:
         paths: Paths = None,
         environment: EnvironmentOption = None,
         interval: Annotated[float, typer.Option(min=0.1, help="Seconds from one look to the next.")] = 1.0,
-        metrics_host: Annotated[str, typer.Option(help="Address on which metrics are served.")] = "127.0.0.1",
+        metrics_host: Annotated[
+            str, typer.Option(envvar="CHAT4ALL_METRICS_HOST", help="Address on which metrics are served.")
+        ] = "127.0.0.1",
         metrics_port: Annotated[
             int, typer.Option(envvar="CHAT4ALL_METRICS_PORT", min=0, max=65535, help="Port of the metrics; 0: none.")
         ] = 9104,

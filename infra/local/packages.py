@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.local.errors import StackError
 
 JAVA_PACKAGES = ("openjdk-17-jre-headless", "default-jre-headless")
+
+SERVICES = frozenset({"redis-server", "prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter"})
+"""Packages that bring a service of the same name."""
 
 
 def java_package() -> str:
@@ -20,6 +23,11 @@ def java_package() -> str:
         if known.returncode == 0:
             return name
     return JAVA_PACKAGES[-1]
+
+
+def install_missing(commands: Mapping[str, str], *, report: Callable[[str], None]) -> None:
+    """Installs the packages (command -> package) whose command is not there. Raises StackError as `install` does."""
+    install([package for command, package in commands.items() if shutil.which(command) is None], report=report)
 
 
 def install(packages: Sequence[str], *, report: Callable[[str], None]) -> None:
@@ -37,8 +45,8 @@ def install(packages: Sequence[str], *, report: Callable[[str], None]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     _apt_get(["update", "-qq"], environment)
     _apt_get(["install", "-y", "-qq", "--no-install-recommends", *packages], environment)
-    if "redis-server" in packages:
-        _stop_packaged_redis(report)
+    for service in set(packages) & SERVICES:
+        _stop_service(service, report)
 
 
 def _apt_get(arguments: list[str], environment: dict[str, str]) -> None:
@@ -47,14 +55,15 @@ def _apt_get(arguments: list[str], environment: dict[str, str]) -> None:
         raise StackError(f"apt-get {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}".rstrip())
 
 
-def _stop_packaged_redis(report: Callable[[str], None]) -> None:
-    """The package starts a Redis of its own on port 6379. This stack runs its own, so that one is stopped again."""
+def _stop_service(name: str, report: Callable[[str], None]) -> None:
+    """The package starts a service of its own, at the server's usual port. This stack runs its own, so that one is
+    stopped again, and does not come back with the machine."""
     if Path("/run/systemd/system").is_dir():
-        command = ["systemctl", "disable", "--now", "redis-server"]
+        command = ["systemctl", "disable", "--now", name]
     else:
-        command = ["service", "redis-server", "stop"]
+        command = ["service", name, "stop"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:
-        report("Stopped the service redis-server that the package brought; the stack runs its own Redis.")
+        report(f"Stopped the service {name} that the package brought; the stack runs its own.")
     else:
-        report("The package redis-server may have started a Redis on port 6379; the stack does not need it.")
+        report(f"The package {name} may have started a service of its own; the stack does not need it.")

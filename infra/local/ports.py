@@ -41,6 +41,9 @@ class Ports:
     redis_exporter: int = 9121
     node_exporter: int = 9100
     connect_jmx: int = 9404
+    prometheus: int = 9090
+    alertmanager: int = 9093
+    blackbox_exporter: int = 9115
 
 
 PORT_NAMES = tuple(field.name for field in fields(Ports))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local import java, postgres, probes
+from infra.local import java, postgres, probes, watching
 from infra.local.config import StackConfig
 from infra.local.ports import HOST
 from infra.local.secrets import Secrets, write_private
@@ -43,7 +43,9 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process that supervisord keeps. `port` names its field of Ports; `needs` names programs and steps."""
+    """A process that supervisord keeps. `port` names its field of Ports; `needs` names programs and steps; `package` is
+    the Debian package that it comes from, where that is installed for it alone. One that `only_watches` is started when
+    everything else is up, and what is wrong with it stops nothing."""
 
     name: str
     port: str
@@ -57,6 +59,8 @@ class Program:
     stop_signal: str = "TERM"
     stop_seconds: int = 15
     stops_as_group: bool = True
+    package: str | None = None
+    only_watches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,10 @@ def _redis(site: Site) -> dict[str, str]:
 
 def _reader(site: Site) -> dict[str, str]:
     return {**_shared(site), **_database(site, "chat_reader", site.secrets.database_reader), **_redis(site)}
+
+
+def _metrics(port: int) -> dict[str, str]:
+    return {"CHAT4ALL_METRICS_HOST": HOST, "CHAT4ALL_METRICS_PORT": str(port)}
 
 
 def _mark(site: Site) -> dict[str, str]:
@@ -259,7 +267,7 @@ def _delivery_environment(site: Site) -> dict[str, str]:
 def _timeline_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.timeline_metrics),
+        **_metrics(site.config.ports.timeline_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "timeline-1",
     }
 
@@ -268,7 +276,7 @@ def _router_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
         **_database(site, "chat_reader", site.secrets.database_reader),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.router_metrics),
+        **_metrics(site.config.ports.router_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "router-1",
     }
 
@@ -277,7 +285,7 @@ def _channels_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
         **_database(site, "chat_channels", site.secrets.database_channels),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.channels_metrics),
+        **_metrics(site.config.ports.channels_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "channels-1",
     }
 
@@ -291,7 +299,7 @@ def _faust_worker(app: str) -> Callable[[Site], list[str]]:
 
 
 def _audit_environment(site: Site) -> dict[str, str]:
-    return {**_reader(site), "CHAT4ALL_METRICS_PORT": str(site.config.ports.audit_metrics)}
+    return {**_reader(site), **_metrics(site.config.ports.audit_metrics)}
 
 
 def _gateway_command(site: Site) -> list[str]:
@@ -311,6 +319,57 @@ def _gateway_environment(site: Site) -> dict[str, str]:
         "XDG_DATA_HOME": folder,
         "XDG_CONFIG_HOME": folder,
     }
+
+
+# --- What watches ---
+
+
+def _watcher_environment(site: Site) -> dict[str, str]:
+    return {**_mark(site), "GOMAXPROCS": "1"}  # it shares two cores with what it watches
+
+
+def _prepare_prometheus(site: Site) -> None:
+    config = site.config
+    watching.prepare_prometheus(config.root, config.state_dir / "prometheus", config.ports, config.environ)
+
+
+def _prometheus_command(site: Site) -> list[str]:
+    folder = site.config.state_dir / "prometheus"
+    return [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=15d",
+        "--storage.tsdb.retention.size=1GB",
+        f"--web.listen-address={HOST}:{site.config.ports.prometheus}",
+        "--log.level=warn",
+    ]
+
+
+def _prepare_alertmanager(site: Site) -> None:
+    config = site.config
+    watching.prepare_alertmanager(config.root, config.state_dir / "alertmanager", config.environ)
+
+
+def _alertmanager_command(site: Site) -> list[str]:
+    folder = site.config.state_dir / "alertmanager"
+    return [
+        "prometheus-alertmanager",
+        f"--config.file={folder / 'alertmanager.yml'}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address={HOST}:{site.config.ports.alertmanager}",
+        "--cluster.listen-address=",  # there is one
+        "--log.level=warn",
+    ]
+
+
+def _blackbox_command(site: Site) -> list[str]:
+    return [
+        "prometheus-blackbox-exporter",
+        f"--config.file={site.config.root / 'infra' / 'blackbox' / 'blackbox.yml'}",
+        f"--web.listen-address={HOST}:{site.config.ports.blackbox_exporter}",
+        "--log.level=warn",
+    ]
 
 
 def _migrations_environment(site: Site) -> dict[str, str]:
@@ -334,7 +393,7 @@ def _supervise_environment(site: Site) -> dict[str, str]:
     return {
         **_connector_environment(site),
         **_database(site, "chat_monitor", site.secrets.database_monitor),
-        "CHAT4ALL_METRICS_PORT": str(site.config.ports.supervise_metrics),
+        **_metrics(site.config.ports.supervise_metrics),
     }
 
 
@@ -467,6 +526,35 @@ PROGRAMS = (
         command=lambda _: _python("stream_apps.audit", "run"),
         environment=_audit_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.audit_metrics, "/healthz"),
+    ),
+    Program(
+        name="blackbox",
+        port="blackbox_exporter",
+        package="prometheus-blackbox-exporter",
+        only_watches=True,
+        command=_blackbox_command,
+        environment=_watcher_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.blackbox_exporter, "/-/healthy"),
+    ),
+    Program(
+        name="alertmanager",
+        port="alertmanager",
+        package="prometheus-alertmanager",
+        only_watches=True,
+        prepare=_prepare_alertmanager,
+        command=_alertmanager_command,
+        environment=_watcher_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.alertmanager, "/-/ready"),
+    ),
+    Program(
+        name="prometheus",
+        port="prometheus",
+        package="prometheus",
+        only_watches=True,
+        prepare=_prepare_prometheus,
+        command=_prometheus_command,
+        environment=_watcher_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.prometheus, "/-/ready"),
     ),
 )
 

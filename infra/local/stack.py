@@ -8,9 +8,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import indent
 
 import psutil
 
@@ -81,7 +83,8 @@ class Stack:
         with self._lock():
             supervisor, is_new = self._supervisor_of_these_ports(report)
             asleep = [p for p in programs if is_new or not supervisor.info(p.name).is_up]
-            require_free(self.ports, [port for p in asleep for port in (p.port, *p.more_ports)])
+            vital = [program for program in asleep if not program.only_watches]
+            require_free(self.ports, [port for p in vital for port in (p.port, *p.more_ports)])
             self._install(chosen, report)
             site = self._site(chosen)
             if not asleep and all(program.is_ready(site) for program in programs):
@@ -92,7 +95,8 @@ class Stack:
                 supervisor = self._launch(site)
             start = Start(site, supervisor, report)
             try:
-                start.run([*programs, *steps])
+                start.run([*(p for p in programs if not p.only_watches), *steps])
+                self._start_watchers(site, supervisor, [p for p in programs if p.only_watches], report)
             except BaseException:
                 report("Stopping what this start had started.")
                 self._stop(supervisor, only=None if is_new else start.started, report=_silent)
@@ -236,6 +240,32 @@ class Stack:
         if needs_download:
             report("Downloading what the pom.xml files name, once.")
             downloads.download(self.config.root, self.config.artifacts_dir, report=report)
+
+    def _start_watchers(
+        self, site: Site, supervisor: Supervisor, programs: Collection[Program], report: Report
+    ) -> None:
+        """Has what only watches started, side by side; says what cannot be, and why."""
+
+        def leave_out(names: str, error: StackError) -> None:
+            report(f"  {names} is left out, and nothing else needs it:\n{indent(str(error), '    ')}")
+
+        missing = [p for p in programs if shutil.which(p.command(site)[0]) is None]
+        try:
+            packages.install([program.package for program in missing if program.package], report=report)
+        except StackError as error:
+            leave_out(", ".join(program.name for program in missing), error)
+            programs = [program for program in programs if program not in missing]
+
+        def start(program: Program) -> None:
+            try:
+                if not supervisor.info(program.name).is_up:
+                    require_free(self.ports, [program.port])
+                Start(site, supervisor, report).run([program])
+            except StackError as error:
+                leave_out(program.name, error)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(start, programs))
 
     def _site(self, chosen: Collection[str]) -> Site:
         account = postgres.choose_account(self.config.state_dir) if "postgres" in chosen else postgres.Account()

@@ -53,7 +53,7 @@ class Audit:
         healing = Rebuilder(self._log, self._redis)
         backfill = Backfill(self._log, healing, pace=Pace(settings.audit_heal_rate), patience_seconds=0)
         self._healer = Healer(settings, self._log, Marker(self._redis), healing, backfill, self._metrics)
-        self._server = HealthServer(settings.metrics_port, registry, self._ask)
+        self._server = HealthServer(settings.metrics_port, registry, self._ask, host=settings.metrics_host)
         self._began_look = time.monotonic()
         self._obstacle: str | None = None
 

@@ -13,7 +13,7 @@ class AuditSettings(StreamSettings):
 
     model_config = SettingsConfigDict(env_prefix="CHAT4ALL_", extra="ignore")
 
-    metrics_port: int = Field(default=9105, ge=0, le=65535, description="Port of audit's metrics, on loopback.")
+    metrics_port: int = Field(default=9105, ge=0, le=65535, description="Port of audit's metrics.")
     audit_look_seconds: float = Field(default=2.0, gt=0, description="How often audit looks.")
     audit_settle_seconds: float = Field(default=3.0, ge=0, description="Entries younger than this are not looked for.")
     audit_confirm_seconds: float = Field(

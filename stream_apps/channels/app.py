@@ -67,7 +67,7 @@ def create_app(settings: ChannelSettings) -> StreamApp:
         "channels",
         settings,
         parts=[
-            HealthServer(settings.metrics_port, registry, health.ask),
+            HealthServer(settings.metrics_port, registry, health.ask, host=settings.metrics_host),
             RedisPart(redis),
             store,
             producer,

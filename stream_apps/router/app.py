@@ -30,7 +30,12 @@ def create_app(settings: StreamSettings) -> StreamApp:
     app = StreamApp(
         "router",
         settings,
-        parts=[HealthServer(settings.metrics_port, registry, health.ask), log, dead_letters, producer],
+        parts=[
+            HealthServer(settings.metrics_port, registry, health.ask, host=settings.metrics_host),
+            log,
+            dead_letters,
+            producer,
+        ],
         metrics=metrics,
         watchdog=watchdog,
         fetching=UNHURRIED,

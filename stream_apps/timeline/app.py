@@ -31,7 +31,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
     receipts = Receipts(tables, log, dead_letters, metrics)
     attendant = Attendant(lot, timeline, excuse=watchdog.excuse, on_error=end_because_of)
     health = WorkerHealth(registry, watchdog)
-    server = HealthServer(settings.metrics_port, registry, health.ask)
+    server = HealthServer(settings.metrics_port, registry, health.ask, host=settings.metrics_host)
     app = StreamApp(
         "timeline",
         settings,

@@ -16,6 +16,7 @@ from infra.local.ports import Ports, variable_of
 from infra.local.postgres import Account
 from infra.local.programs import PROGRAMS, STACK_MARK, STEPS, Program, Site, Step
 from infra.local.secrets import Secrets
+from infra.local.watching import program_targets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,7 +85,7 @@ def test_every_image_has_a_fixed_tag(services: dict[str, Any]) -> None:
     assert base is not None
     for image in [base[1], *(service["image"] for service in services.values())]:
         _, _, tag = image.rpartition(":")
-        assert re.fullmatch(r"\d+\.\d+[\w.-]*", tag), image
+        assert re.fullmatch(r"v?\d+\.\d+[\w.-]*", tag), image
 
 
 def test_the_servers_are_the_versions_of_the_embedded_stack(services: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ def test_everything_that_is_mounted_exists(compose: dict[str, Any], services: di
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("."):
-                assert (ROOT / source).is_file(), f"{name} mounts {source}"
+                assert (ROOT / source).exists(), f"{name} mounts {source}"
             else:
                 assert source in compose["volumes"], f"{name} uses the volume {source}"
 
@@ -218,6 +219,23 @@ def test_the_image_gets_every_package_that_runs_in_it() -> None:
 
     for package in ("schemas", "ingest_api", "stream_apps", "connectors"):
         assert f"COPY {package} ./{package}" in dockerfile
+
+
+def test_prometheus_scrapes_every_program_that_tells_metrics(services: dict[str, Any]) -> None:
+    """And knows each by the job that the embedded stack calls it."""
+    targets = yaml.safe_load((ROOT / "infra" / "prometheus" / "compose" / "programs.yml").read_text())
+    jobs = {entry["labels"]["job"]: entry["targets"] for entry in targets}
+
+    assert set(jobs) == {entry["labels"]["job"] for entry in program_targets(Ports())}
+    for job, addresses in jobs.items():
+        assert len(addresses) == 1
+        name, _, port = addresses[0].partition(":")
+        assert name == job if name in services else name == f"{job}-exporter", addresses
+        listens = str(services[name].get("environment", {}).get("CHAT4ALL_METRICS_PORT", port))
+        assert listens == port, addresses
+    for name, service in services.items():
+        if "CHAT4ALL_METRICS_PORT" in service.get("environment", {}):
+            assert service["environment"]["CHAT4ALL_METRICS_HOST"] == "0.0.0.0", name  # noqa: S104 - in its container
 
 
 def given_to(part: Program | Step) -> set[str]:
