@@ -24,6 +24,7 @@ GENEROUS_LIMITS = {
     "CHAT4ALL_LIMIT_ADDRESS_REGISTRATIONS": "10000/10s",
     "CHAT4ALL_LIMIT_USER_CHALLENGES": "1000/10s",
     "CHAT4ALL_LIMIT_CHANNEL_CHALLENGES": "1000/10s",
+    "CHAT4ALL_LIMIT_USER_LOOKUPS": "10000/10s",
 }
 """On a developer's machine one user of one address makes all the load there is: demos, tests, benchmarks."""
 
