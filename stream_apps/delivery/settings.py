@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         default=24 * 60 * 60, ge=60, description="How long the positions behind a stream's cursor are kept."
     )
 
+    parts: dict[str, str] = Field(
+        default={},
+        description="Health addresses of other parts, as a JSON object: whoever is signed in is told whether these "
+        'answer, under these names: {"ingest-api": "http://127.0.0.1:8000/readyz"}.',
+    )
+
     def connection_arguments(self) -> dict[str, Any]:
         """psycopg's connection parameters. Not for logs: the password is among them."""
         return {
