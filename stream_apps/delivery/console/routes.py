@@ -1,22 +1,15 @@
-"""The routes of the console's files. They are public: whoever opens the page has yet to sign in."""
+"""The routes of the console's files. They are public: whoever opens the page has yet to sign in. They are no part of
+the API, so OpenAPI does not describe them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from schemas.problems import ProblemError
 from stream_apps.delivery.answers import accepts_gzip, is_known
 from stream_apps.delivery.console.assets import PAGE, SECURITY_HEADERS, Asset
-from stream_apps.delivery.errors import problems
-
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="`ETag` of the file that one has.")]
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "The file is the one that `If-None-Match` names."}
-}
-FOUND: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "content": {"text/html": {}}}}
 
 
 class FileNotFound(ProblemError):
@@ -30,20 +23,15 @@ class FileNotFound(ProblemError):
 
 def make_router(assets: Mapping[str, Asset]) -> APIRouter:
     """The routes that serve these files."""
-    router = APIRouter(tags=["console"])
+    router = APIRouter(include_in_schema=False)
 
-    @router.get("/", summary="The web console", response_class=Response, responses={**FOUND, **NOT_MODIFIED})
-    async def get_page(request: Request, _: IfNoneMatch = None) -> Response:
+    @router.get("/")
+    async def get_page(request: Request) -> Response:
         """The page. It loads `/console/…` and calls this API and the ingest API, all at the address it came from."""
         return answer_asset(request, assets[PAGE])
 
-    @router.get(
-        "/console/{name}",
-        summary="A file of the web console",
-        response_class=Response,
-        responses={**FOUND, **NOT_MODIFIED, **problems(FileNotFound)},
-    )
-    async def get_file(request: Request, name: str, _: IfNoneMatch = None) -> Response:
+    @router.get("/console/{name}")
+    async def get_file(request: Request, name: str) -> Response:
         """A script, the style sheet or the icon."""
         asset = assets.get(name)
         if asset is None or name == PAGE:
