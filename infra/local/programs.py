@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -243,7 +242,7 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
     }
 
 
-def _part_addresses(ports: Ports) -> dict[str, str]:
+def _part_addresses(ports: Ports) -> str:
     """What the console shows beside delivery, Redis and PostgreSQL; in the order of a message's path."""
     paths = {
         "ingest-api": (ports.ingest_api, "/readyz"),
@@ -254,7 +253,7 @@ def _part_addresses(ports: Ports) -> dict[str, str]:
         "channels": (ports.channels_metrics, "/healthz"),
         "audit": (ports.audit_metrics, "/healthz"),
     }
-    return {name: f"http://{HOST}:{port}{path}" for name, (port, path) in paths.items()}
+    return ",".join(f"{name}=http://{HOST}:{port}{path}" for name, (port, path) in paths.items())
 
 
 def _delivery_environment(site: Site) -> dict[str, str]:
@@ -262,7 +261,7 @@ def _delivery_environment(site: Site) -> dict[str, str]:
         **_reader(site),
         "CHAT4ALL_JWKS_FILE": _jwks_file(site),
         "CHAT4ALL_CURSOR_SECRET": site.secrets.cursor_secret,
-        "CHAT4ALL_PARTS": json.dumps(_part_addresses(site.config.ports)),
+        "CHAT4ALL_PARTS": _part_addresses(site.config.ports),
     }
 
 
