@@ -46,6 +46,7 @@ from ingest_api.security.routes import router as security_router
 from ingest_api.settings import Settings
 from ingest_api.state import State
 from ingest_api.telemetry import HttpMetrics, WriterMetrics
+from ingest_api.users.routes import lookup_router
 from ingest_api.users.routes import router as users_router
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
@@ -120,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
         receipts_router,
         conversations_router,
         users_router,
+        lookup_router,
         channels_router,
         security_router,
         audit_router,

@@ -125,6 +125,9 @@ class Settings(DatabaseSettings):
     limit_channel_challenges: QuotaSetting = Field(
         default=Quota(5, 3600), description="Verification codes that one address is sent, of whatever user."
     )
+    limit_user_lookups: QuotaSetting = Field(
+        default=Quota(300, 60), description="Users that a user may look up, by name or by id."
+    )
     webhook_allow_http: bool = Field(
         default=False, description="Whether a webhook may have an http address; for tests and private networks."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.local import java, postgres, probes, watching
 from infra.local.config import StackConfig
-from infra.local.ports import HOST
+from infra.local.ports import HOST, Ports
 from infra.local.secrets import Secrets, write_private
 
 LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping"
@@ -24,6 +24,7 @@ GENEROUS_LIMITS = {
     "CHAT4ALL_LIMIT_ADDRESS_REGISTRATIONS": "10000/10s",
     "CHAT4ALL_LIMIT_USER_CHALLENGES": "1000/10s",
     "CHAT4ALL_LIMIT_CHANNEL_CHALLENGES": "1000/10s",
+    "CHAT4ALL_LIMIT_USER_LOOKUPS": "10000/10s",
 }
 """On a developer's machine one user of one address makes all the load there is: demos, tests, benchmarks."""
 
@@ -256,11 +257,26 @@ def _ingest_api_environment(site: Site) -> dict[str, str]:
     }
 
 
+def _part_addresses(ports: Ports) -> str:
+    """What the console shows beside delivery, Redis and PostgreSQL; in the order of a message's path."""
+    paths = {
+        "ingest-api": (ports.ingest_api, "/readyz"),
+        "connector": (ports.connect, "/connectors/chat4all-outbox/status"),
+        "supervise": (ports.supervise_metrics, "/metrics"),
+        "timeline": (ports.timeline_metrics, "/healthz"),
+        "router": (ports.router_metrics, "/healthz"),
+        "channels": (ports.channels_metrics, "/healthz"),
+        "audit": (ports.audit_metrics, "/healthz"),
+    }
+    return ",".join(f"{name}=http://{HOST}:{port}{path}" for name, (port, path) in paths.items())
+
+
 def _delivery_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
         "CHAT4ALL_JWKS_FILE": _jwks_file(site),
         "CHAT4ALL_CURSOR_SECRET": site.secrets.cursor_secret,
+        "CHAT4ALL_PARTS": _part_addresses(site.config.ports),
     }
 
 

@@ -64,6 +64,7 @@ def open_doors(settings: Settings, registry: CollectorRegistry) -> Doors:
         address_registrations=settings.limit_address_registrations,
         user_challenges=settings.limit_user_challenges,
         channel_challenges=settings.limit_channel_challenges,
+        user_lookups=settings.limit_user_lookups,
     ).limits()
     limiter = RateLimiter(limits.values(), shared)
     make = Instruments(registry, CATALOGUE)

@@ -27,6 +27,7 @@ class Quotas(NamedTuple):
     address_registrations: Quota
     user_challenges: Quota
     channel_challenges: Quota
+    user_lookups: Quota
 
     def limits(self) -> dict[str, Limit]:
         """Name -> limit, of those that there are."""
@@ -70,6 +71,7 @@ class Gate:
         self._address_registrations = limits.get("address-registrations")
         self._user_challenges = limits.get("user-challenges")
         self._channel_challenges = limits.get("channel-challenges")
+        self._user_lookups = limits.get("user-lookups")
 
     @property
     def state(self) -> AdmissionState:
@@ -109,6 +111,11 @@ class Gate:
         asked = ((self._user_challenges, user_id), (self._channel_challenges, address))
         if spends := [Spend(limit, subject) for limit, subject in asked if limit is not None]:
             await self._spend(spends)
+
+    async def admit_lookup(self, user_id: str, names: int) -> None:
+        """Lets a user look up so many users. Raises RateLimited."""
+        if self._user_lookups is not None and names:
+            await self._spend([Spend(self._user_lookups, user_id, names)])
 
     def settle(self, passed: Pass, answer: Response) -> None:
         """The request has succeeded: counts what was to be counted then, and tells the caller how it stands."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from ingest_api.database import transaction, users
 from ingest_api.fields import new_id
 from ingest_api.security.events import SecurityEvent
 from ingest_api.state import State
-from ingest_api.users.model import ChangeProfile, RegisteredUser, RegisterUser
+from ingest_api.users.model import ChangeProfile, FoundUsers, RegisteredUser, RegisterUser
 from schemas.problems import ProblemError
 
 
@@ -57,6 +58,20 @@ async def get_profile(chat: State, user_id: str) -> RegisteredUser:
     async with transaction(chat.engine) as connection:
         row = (await connection.execute(select(*_PROFILE).where(users.c.user_id == user_id))).one_or_none()
     return _profile(row)
+
+
+async def find_users(chat: State, *, usernames: Collection[str], user_ids: Collection[str]) -> FoundUsers:
+    """Those whose whole username or id this is. Raises DatabaseUnavailable."""
+    if not usernames and not user_ids:
+        return FoundUsers(users=[])
+    statement = (
+        select(*_PROFILE)
+        .where(or_(users.c.username.in_(usernames), users.c.user_id.in_(user_ids)))
+        .order_by(users.c.username)
+    )
+    async with transaction(chat.engine) as connection:
+        rows = (await connection.execute(statement)).all()
+    return FoundUsers(users=[RegisteredUser.model_validate(row, from_attributes=True) for row in rows])
 
 
 async def change_profile(chat: State, command: ChangeProfile, user_id: str) -> RegisteredUser:

@@ -44,3 +44,9 @@ class RegisteredUser(BaseModel):
     username: str
     display_name: str
     created_at: datetime
+
+
+class FoundUsers(BaseModel):
+    """Those of the users asked for that there are, each once, by username."""
+
+    users: list[RegisteredUser]

@@ -15,7 +15,9 @@ from redis.backoff import NoBackoff
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
-from stream_apps.delivery import deliveries, health, hops, routes, socket_routes, stream_routes
+from stream_apps.delivery import deliveries, health, hops, part_routes, routes, socket_routes, stream_routes
+from stream_apps.delivery.console.assets import read_assets
+from stream_apps.delivery.console.routes import make_router as make_console_router
 from stream_apps.delivery.errors import register_error_handlers
 from stream_apps.delivery.live.bases import Bases
 from stream_apps.delivery.live.client import ClientLimits
@@ -23,6 +25,7 @@ from stream_apps.delivery.live.hub import Hub, RedisAddress
 from stream_apps.delivery.live.presence import Presence
 from stream_apps.delivery.live.session import SessionParts
 from stream_apps.delivery.live.streams import Streams
+from stream_apps.delivery.parts import Parts
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
@@ -34,7 +37,7 @@ from stream_apps.log_reader import LogReader
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It starts whether or not Redis and Postgres are there. Raises OSError, ValueError if the
-    key file cannot be read."""
+    key file or the console's files cannot be read."""
     registry = make_registry()
     parts = _Parts(
         settings=settings,
@@ -69,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
             finally:
                 await state.streams.close()
+                await state.parts.close()
                 await state.presence.close()
                 await hub.close()
 
@@ -82,8 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestMetrics, metrics=HttpMetrics(registry))
     register_error_handlers(app)
-    for part in (routes, deliveries, hops, stream_routes, socket_routes, health):
+    for part in (routes, deliveries, hops, stream_routes, socket_routes, part_routes, health):
         app.include_router(part.router)
+    app.include_router(make_console_router(read_assets()))
     app.router.routes.append(socket_routes.route)
     return app
 
@@ -134,6 +139,7 @@ def _assemble(parts: _Parts, tables: Tables, log: LogReader, hub: Hub) -> State:
         streams=Streams(session_parts, limits, presence),
         verifier=TokenVerifier(parts.keys, issuer=settings.issuer),
         presence=presence,
+        parts=Parts(tables, log, settings.parts),
         registry=parts.registry,
         allowed_origins=frozenset(settings.allowed_origins),
         heartbeat_seconds=settings.stream_comment_seconds,

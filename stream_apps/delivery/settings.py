@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def parse_addresses(text: Any) -> Any:
+    """`ingest-api=http://127.0.0.1:8000/readyz,audit=http://…` as a mapping. Raises ValueError."""
+    if not isinstance(text, str):
+        return text
+    pairs = [each.strip().partition("=") for each in text.split(",") if each.strip()]
+    if not all(name and address.startswith(("http://", "https://")) for name, _, address in pairs):
+        raise ValueError("write name=http://address, with commas between several")
+    return {name: address for name, _, address in pairs}
 
 
 class Settings(BaseSettings):
@@ -56,6 +66,12 @@ class Settings(BaseSettings):
     )
     cursor_lifetime_seconds: int = Field(
         default=24 * 60 * 60, ge=60, description="How long the positions behind a stream's cursor are kept."
+    )
+
+    parts: Annotated[dict[str, str], NoDecode, BeforeValidator(parse_addresses)] = Field(
+        default={},
+        description="Health addresses of other parts: whoever is signed in is told whether these answer, under these "
+        "names: ingest-api=http://127.0.0.1:8000/readyz,audit=http://127.0.0.1:9105/healthz.",
     )
 
     def connection_arguments(self) -> dict[str, Any]:

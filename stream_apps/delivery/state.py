@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from schemas.tokens import TokenVerifier
 from stream_apps.delivery.live.presence import Presence
 from stream_apps.delivery.live.streams import Streams
+from stream_apps.delivery.parts import Parts
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.tables import Tables
 from stream_apps.log_reader import LogReader
@@ -26,6 +27,7 @@ class State:
     streams: Streams
     verifier: TokenVerifier
     presence: Presence
+    parts: Parts
     registry: CollectorRegistry
     allowed_origins: frozenset[str]
     heartbeat_seconds: float

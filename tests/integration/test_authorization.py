@@ -37,6 +37,7 @@ MATRIX: dict[tuple[str, str], tuple[Any, str]] = {
         "201 201 404 404 403 401 401",  # of the one item, where the batch is taken
     ),
     ("GET", "/v1/users/me"): (None, USERS_ONLY),
+    ("GET", "/v1/users"): (None, USERS_ONLY),
     ("PATCH", "/v1/users/me"): ({"display_name": "x"}, USERS_ONLY),
     ("GET", "/v1/me/channels"): (None, USERS_ONLY),
     ("PUT", "/v1/me/channels/webhook"): ({"url": "https://example.org/hook"}, USERS_ONLY),

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 
+from ingest_api.limits.quotas import Quota
 from schemas.events import MessageDeleted, MessageEdited, ParticipantJoined, ParticipantLeft, TitleChanged, parse_event
 from tests.chat_client import User
 from tests.integration.desk import API, Desk, open_desk
@@ -351,6 +352,33 @@ async def test_the_own_profile_is_read_and_changed(desk: Desk) -> None:
     assert (await desk.ask(alice, "GET", "/v1/users/me")).json() == changed.json()
     unnamed = await desk.ask(alice, "PATCH", "/v1/users/me", {"display_name": None})
     assert unnamed.json()["display_name"] == alice.username
+
+
+async def test_users_are_found_by_their_whole_name_or_id_alone(desk: Desk) -> None:
+    alice, bob = await desk.register(), await desk.register()
+    registered = await desk.http.post("/v1/users", json={"username": "Carol", "password": "correct horse battery"})
+    carol = registered.json()
+
+    async def find(**asked: Any) -> httpx.Response:
+        return await desk.http.get("/v1/users", params=asked, headers=alice.headers)
+
+    assert (await find(username=["carol", "nobody"])).json() == {"users": [carol]}
+    assert (await find(username="CAROL", user_id=[carol["user_id"], str(uuid.uuid4())])).json() == {"users": [carol]}
+    both = await find(user_id=[bob.user_id, carol["user_id"]])
+    assert [user["user_id"] for user in both.json()["users"]] == [carol["user_id"], bob.user_id]
+    assert (await find(username="car")).json() == (await find()).json() == {"users": []}
+    assert kind(await find(username="%")) == kind(await find(user_id="x")) == (422, "malformed-request")
+    assert kind(await find(user_id=[bob.user_id] * 101)) == (422, "malformed-request")
+
+
+async def test_whoever_looks_up_too_many_users_has_to_wait(server: Server, tmp_path: Path) -> None:
+    async with open_desk(server, tmp_path, redis_host="", limit_user_lookups=Quota(3, 3600)) as desk:
+        alice, bob = await desk.register(), await desk.register()
+        two = "/v1/users?username=anybody&username=somebody"
+        assert (await desk.ask(alice, "GET", two)).status_code == 200
+        refused = await desk.ask(alice, "GET", two)
+        assert (*kind(refused), refused.json()["limit"]) == (429, "rate-limited", "user-lookups")
+        assert (await desk.ask(bob, "GET", two)).status_code == 200
 
 
 @pytest.mark.parametrize(
