@@ -6,6 +6,8 @@ import datetime as dt
 import ipaddress
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,11 +31,13 @@ START_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class AcmeServer:
-    """`directory` is its address, `root_file` what verifies its own TLS, `http_port` and `tls_port` where it looks for
-    the answers to its challenges. Every name resolves to loopback for it."""
+    """`directory` is its address, `root_file` what verifies its own TLS, `issued_root` (PEM) what verifies the
+    certificates that it issues, `http_port` and `tls_port` where it looks for the answers to its challenges. Every name
+    resolves to loopback for it."""
 
     directory: str
     root_file: Path
+    issued_root: str
     http_port: int
     tls_port: int
 
@@ -69,10 +74,12 @@ def start_acme_server(*, certificate_seconds: int) -> Iterator[AcmeServer]:
                 environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
                 processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
         deadline = time.monotonic() + START_SECONDS
-        while not is_listening(port):
+        while not (is_listening(port) and is_listening(management_port)):
             assert time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.02)
-        yield AcmeServer(f"https://127.0.0.1:{port}/dir", folder / "cert.pem", http_port, tls_port)
+        own = ssl.create_default_context(cafile=folder / "cert.pem")
+        root = httpx.get(f"https://127.0.0.1:{management_port}/roots/0", verify=own, trust_env=False).raise_for_status()
+        yield AcmeServer(f"https://127.0.0.1:{port}/dir", folder / "cert.pem", root.text, http_port, tls_port)
     finally:
         for process in processes:
             process.kill()
@@ -102,3 +109,48 @@ def _write_certificate(folder: Path) -> None:
     )
     (folder / "key.pem").write_bytes(private)
     (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def production_variables(acme: AcmeServer, folder: Path, *, domain: str) -> dict[str, str]:
+    """What the gateway's production configuration is told to get its certificates from this server."""
+    return {
+        "CHAT4ALL_DOMAIN": domain,
+        "CHAT4ALL_ACME_EMAIL": f"operator@{domain}",
+        "CHAT4ALL_ACME_DIRECTORY": acme.directory,
+        "CHAT4ALL_ACME_ROOT_FILE": str(acme.root_file),
+        "CHAT4ALL_RENEW_INTERVAL": "1s",
+        "CHAT4ALL_CERTIFICATES_DIR": str(folder),
+        "CHAT4ALL_GATEWAY_HOST": "127.0.0.1",
+        "CHAT4ALL_HTTP_PORT": str(acme.http_port),
+        "CHAT4ALL_HTTPS_PORT": str(acme.tls_port),
+    }
+
+
+def verifying_context(acme: AcmeServer) -> ssl.SSLContext:
+    """Trusts what the server issues, and nothing else."""
+    return ssl.create_default_context(cadata=acme.issued_root)
+
+
+def served_serial(acme: AcmeServer, domain: str) -> int:
+    """The serial number of the certificate that the gateway shows to someone who verifies it. Raises OSError."""
+    with (
+        socket.create_connection(("127.0.0.1", acme.tls_port), 10) as connection,
+        verifying_context(acme).wrap_socket(connection, server_hostname=domain) as secured,
+    ):
+        shown = secured.getpeercert(binary_form=True)
+        assert shown is not None
+        return x509.load_der_x509_certificate(shown).serial_number
+
+
+def await_certificate(acme: AcmeServer, domain: str, *, other_than: int = 0) -> int:
+    """Waits until a certificate is served that verifies (and is another one). Its serial number."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            serial = served_serial(acme, domain)
+        except OSError:
+            serial = other_than
+        if serial != other_than:
+            return serial
+        assert time.monotonic() < deadline, "no certificate came"
+        time.sleep(0.1)
