@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 
-.PHONY: help up down reset status logs test check bench bench-quick dashboards demo faults lock format install
+.PHONY: help up down reset status logs test check bench tls-scan bench-quick dashboards demo faults lock format install
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -53,6 +53,9 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about half an hour)
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
 	  CHAT4ALL_WEBHOOK_MESSAGES=10000 $(BIN)/python -m pytest -rP tests/faults
+
+tls-scan: install ## have testssl.sh look at the gateway's TLS, with a certificate of a local ACME server (a minute or two)
+	@$(BIN)/python -m tests.tls_scan
 
 bench: install ## measure this machine against the targets and baselines (about 40 minutes; writes docs/benchmarks.json)
 	@$(BIN)/python -m tests.benchmarks

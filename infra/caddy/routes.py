@@ -11,7 +11,7 @@ from typing import Any
 INTERNAL = frozenset({"/healthz", "/readyz", "/metrics"})
 """Operators' addresses: each program answers them on its own port, the gateway does not."""
 
-PAGES = ("/", "/console/*")
+PAGES = ("/", "/console/{name}")
 """The console's files: delivery serves them, and OpenAPI does not describe them."""
 
 PROGRAMS = ("ingest_api", "delivery")

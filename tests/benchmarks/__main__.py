@@ -3,6 +3,7 @@ docs/benchmarks.json, the figures of docs/benchmarks.md and their plots.
 
   python -m tests.benchmarks                        everything (`make bench`)
   python -m tests.benchmarks latency cdc            these parts; the others stay as they were
+  python -m tests.benchmarks gateway                submit -> received at 500/s, directly and through the gateway
   python -m tests.benchmarks --quick                a short run of most parts that writes nothing (`make bench-quick`)
   python -m tests.benchmarks capacity               the highest rate that is carried, and what to scale first
   python -m tests.benchmarks compare A.json B.json  what changed beyond noise; exit status 1 if something is worse
@@ -62,7 +63,7 @@ PARTS = (
         "drain",
         "takeover",
     ),
-    *("outboxes", "live", "backfill"),
+    *("outboxes", "live", "backfill", "gateway"),
 )
 QUICK_SECONDS = 2.0
 WARM_UP_SECONDS = 60.0
@@ -71,6 +72,7 @@ WARM_UP_RATE = 300.0
 RATES = (200, 500, 2000)
 READERS = ("timeline", "router", "channels", "delivery", "audit")
 ACKNOWLEDGED_RATE = 1000.0
+GATEWAY_RATE = 500.0
 BACKLOG = 60_000
 
 
@@ -183,7 +185,21 @@ async def measure_rest(stack: Stack, parts: list[str], seconds: float) -> dict[s
     if "backfill" in parts:
         print("measuring backfill ...", flush=True)
         results["backfill"] = await backfill.measure(stack)
+    if "gateway" in parts:
+        print("measuring submit -> received, directly and through the gateway ...", flush=True)
+        results["gateway"] = await compare_ways(stack, rate=GATEWAY_RATE, seconds=seconds)
     return results
+
+
+async def compare_ways(stack: Stack, *, rate: float, seconds: float) -> dict[str, Any]:
+    """The same load at the programs' own ports and through the gateway, twice each, in turn."""
+    runs: dict[str, list[dict[str, Any]]] = {"direct": [], "through_gateway": []}
+    for way in ("direct", "through_gateway", "through_gateway", "direct"):
+        await settle(stack)
+        run = await end_to_end.measure_latency(stack, rate=rate, seconds=seconds, via_gateway=way != "direct")
+        print(f"  {way}: {run['received_ms']}", flush=True)
+        runs[way].append(run)
+    return runs
 
 
 @contextmanager

@@ -24,9 +24,12 @@ ARRIVAL_SECONDS = 120
 _NUMBER = re.compile(rb'"text":"#(\d+) ')
 
 
-async def measure_latency(stack: Stack, *, rate: float, seconds: float, warm_up_seconds: float = 5) -> dict[str, Any]:
+async def measure_latency(
+    stack: Stack, *, rate: float, seconds: float, warm_up_seconds: float = 5, via_gateway: bool = False
+) -> dict[str, Any]:
     """Percentiles of acknowledgement and of delivery at `rate` messages per second over 50 conversations, to one SSE
-    client that sees them all. The warm-up is not counted."""
+    client that sees them all. The warm-up is not counted. `via_gateway`: senders and receiver go through the gateway
+    instead of to the programs' own ports."""
     client = ChatClient(f"http://127.0.0.1:{stack.ports.ingest_api}", f"http://127.0.0.1:{stack.ports.delivery}")
     try:
         alice = await client.register("alice")
@@ -34,15 +37,18 @@ async def measure_latency(stack: Stack, *, rate: float, seconds: float, warm_up_
     finally:
         await client.close()
     if warm_up_seconds:
-        await run_at_rate(stack, alice, ids, rate=rate, seconds=warm_up_seconds)
-    return await run_at_rate(stack, alice, ids, rate=rate, seconds=seconds)
+        await run_at_rate(stack, alice, ids, rate=rate, seconds=warm_up_seconds, via_gateway=via_gateway)
+    return await run_at_rate(stack, alice, ids, rate=rate, seconds=seconds, via_gateway=via_gateway)
 
 
-async def run_at_rate(stack: Stack, user: User, ids: list[str], *, rate: float, seconds: float) -> dict[str, Any]:
+async def run_at_rate(
+    stack: Stack, user: User, ids: list[str], *, rate: float, seconds: float, via_gateway: bool = False
+) -> dict[str, Any]:
     """The same without any preparation. What is not accepted is counted by what came instead of 201; what is accepted
     and does not arrive within two minutes is a broken run (TimeoutError)."""
-    pool = ConnectionPool(stack.ports.ingest_api)
+    pool = ConnectionPool(stack.ports.gateway if via_gateway else stack.ports.ingest_api)
     await pool.open(CONNECTIONS)
+    read_port = stack.ports.gateway if via_gateway else stack.ports.delivery
     heads = [request_head(f"/v1/conversations/{conversation_id}/messages", user.token) for conversation_id in ids]
     acknowledged = Latencies()
     arrivals = Arrivals()
@@ -60,7 +66,7 @@ async def run_at_rate(stack: Stack, user: User, ids: list[str], *, rate: float, 
             refused[str(status)] += 1
 
     async with aiohttp.ClientSession() as session:
-        receiving = asyncio.create_task(_receive(session, stack.ports.delivery, user, arrivals))
+        receiving = asyncio.create_task(_receive(session, read_port, user, arrivals))
         try:
             await asyncio.wait_for(arrivals.ready.wait(), 10)
             cpu = CpuUse.of(stack)
