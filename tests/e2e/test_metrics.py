@@ -177,9 +177,9 @@ async def test_an_exporter_tells_of_its_server(stack: Stack, exporter: str, expe
 
 
 async def test_the_exporter_of_redis_sees_nothing_that_anybody_wrote(stack: Stack) -> None:
-    login = {"port": stack.ports.redis, "username": "exporter", "password": stack.secrets.redis_exporter}
-    async with Redis(**login) as redis:
+    password = stack.secrets.redis_exporter
+    async with Redis(port=stack.ports.redis, username="exporter", password=password) as redis:
         assert await redis.info("memory")
         for command in ("KEYS *", "GET a", "MONITOR", "SLOWLOG GET", "CONFIG GET requirepass", "ACL LIST"):
             with pytest.raises(NoPermissionError):
-                await redis.execute_command(*command.split())
+                await redis.execute_command(*command.split())  # type: ignore[no-untyped-call]
