@@ -12,7 +12,17 @@ from infra.local.errors import StackError
 
 JAVA_PACKAGES = ("openjdk-17-jre-headless", "default-jre-headless")
 
-SERVICES = frozenset({"redis-server", "prometheus", "prometheus-alertmanager", "prometheus-blackbox-exporter"})
+SERVICES = frozenset(
+    {
+        "redis-server",
+        "prometheus",
+        "prometheus-alertmanager",
+        "prometheus-blackbox-exporter",
+        "prometheus-postgres-exporter",
+        "prometheus-redis-exporter",
+        "prometheus-node-exporter",
+    }
+)
 """Packages that bring a service of the same name."""
 
 

@@ -16,6 +16,9 @@ from infra.local.secrets import Secrets, write_private
 LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping"
 """What the API's user may do in Redis: run its script on its own keys."""
 
+EXPORTER_RIGHTS = "resetkeys resetchannels -@all +ping +info +slowlog|len +latency|latest"
+"""What the exporter's user may: read what Redis says of itself, and nothing that anybody wrote."""
+
 GENEROUS_LIMITS = {
     "CHAT4ALL_LIMIT_USER_SENDS": "100000/10s",
     "CHAT4ALL_LIMIT_USER_COMMANDS": "10000/10s",
@@ -157,6 +160,7 @@ def _prepare_redis(site: Site) -> None:
         f'dir "{folder}"',
         f"requirepass {site.secrets.redis}",
         f"user limiter on >{site.secrets.redis_limiter} {LIMITER_RIGHTS}",
+        f"user exporter on >{site.secrets.redis_exporter} {EXPORTER_RIGHTS}",
     ]
     write_private(folder / "redis.conf", "\n".join(lines) + "\n")
 
@@ -413,6 +417,74 @@ def _supervise_environment(site: Site) -> dict[str, str]:
     }
 
 
+# --- Exporters: what servers say of themselves, for Prometheus ---
+
+NODE_COLLECTORS = (
+    "cpu",
+    "diskstats",
+    "filefd",
+    "filesystem",
+    "loadavg",
+    "meminfo",
+    "netdev",
+    "pressure",
+    "stat",
+    "time",
+    "timex",
+    "vmstat",
+)
+
+
+def _exporter_environment(site: Site) -> dict[str, str]:
+    return {**_mark(site), "GOMAXPROCS": "1"}  # it shares the cores with what it tells of
+
+
+def _postgres_exporter_environment(site: Site) -> dict[str, str]:
+    return {
+        **_exporter_environment(site),
+        "DATA_SOURCE_URI": f"{HOST}:{site.config.ports.postgres}/{postgres.DATABASE}?sslmode=disable",
+        "DATA_SOURCE_USER": "chat_monitor",
+        "DATA_SOURCE_PASS": site.secrets.database_monitor,
+    }
+
+
+def _postgres_exporter_command(site: Site) -> list[str]:
+    return [
+        "prometheus-postgres-exporter",
+        f"--web.listen-address={HOST}:{site.config.ports.postgres_exporter}",
+        "--no-collector.bgwriter",  # it asks for columns that PostgreSQL 17 has moved
+        "--log.level=warn",
+    ]
+
+
+def _redis_exporter_environment(site: Site) -> dict[str, str]:
+    return {
+        **_exporter_environment(site),
+        "REDIS_ADDR": f"redis://{HOST}:{site.config.ports.redis}",
+        "REDIS_USER": "exporter",
+        "REDIS_PASSWORD": site.secrets.redis_exporter,
+    }
+
+
+def _redis_exporter_command(site: Site) -> list[str]:
+    return [
+        "prometheus-redis-exporter",
+        f"-web.listen-address={HOST}:{site.config.ports.redis_exporter}",
+        "-set-client-name=false",
+        "-config-command=-",  # CONFIG would tell it passwords
+    ]
+
+
+def _node_exporter_command(site: Site) -> list[str]:
+    return [
+        "prometheus-node-exporter",
+        f"--web.listen-address={HOST}:{site.config.ports.node_exporter}",
+        "--collector.disable-defaults",
+        *(f"--collector.{name}" for name in NODE_COLLECTORS),
+        "--log.level=error",
+    ]
+
+
 def _recover_environment(site: Site) -> dict[str, str]:
     return {**_connector_environment(site), **_database(site, "chat_recovery", site.secrets.database_recovery)}
 
@@ -534,6 +606,35 @@ PROGRAMS = (
         command=lambda _: _python("connectors", "supervise", "connectors/configs"),
         environment=_supervise_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.supervise_metrics, "/metrics"),
+    ),
+    Program(
+        name="postgres-exporter",
+        port="postgres_exporter",
+        needs=("migrations",),
+        package="prometheus-postgres-exporter",
+        only_watches=True,
+        command=_postgres_exporter_command,
+        environment=_postgres_exporter_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.postgres_exporter, "/metrics"),
+    ),
+    Program(
+        name="redis-exporter",
+        port="redis_exporter",
+        needs=("redis",),
+        package="prometheus-redis-exporter",
+        only_watches=True,
+        command=_redis_exporter_command,
+        environment=_redis_exporter_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.redis_exporter, "/health"),
+    ),
+    Program(
+        name="node-exporter",
+        port="node_exporter",
+        package="prometheus-node-exporter",
+        only_watches=True,
+        command=_node_exporter_command,
+        environment=_exporter_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.node_exporter, "/"),
     ),
     Program(
         name="audit",

@@ -23,6 +23,7 @@ class Secrets:
     database_channels: str
     redis: str
     redis_limiter: str
+    redis_exporter: str
     cursor_secret: str
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Mapping
+from dataclasses import fields
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from infra.local.programs import PROGRAMS
 from infra.local.stack import Stack
@@ -22,8 +25,12 @@ PORTS = {program.name: program.port for program in PROGRAMS}
 
 async def scrape(stack: Stack, program: str) -> str:
     """The text that Prometheus would be told."""
+    return await scrape_port(getattr(stack.ports, PORTS[program]))
+
+
+async def scrape_port(port: int) -> str:
     async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.get(f"http://127.0.0.1:{getattr(stack.ports, PORTS[program])}/metrics", timeout=30)
+        answer = await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -126,3 +133,53 @@ async def test_a_message_is_counted_at_every_hop(stack: Stack, client: ChatClien
     for name, (count, seconds) in after.items():
         assert count >= before[name][0] + 20, name
         assert 0 < seconds - before[name][1] < 30 * (count - before[name][0]), name
+
+
+async def test_kafka_connect_and_debezium_tell_how_they_are(stack: Stack) -> None:
+    found = samples(await scrape_port(stack.ports.connect_jmx))
+    assert found["debezium_streaming_connected"] == {(("server", "chat4all"),): 1.0}
+    (behind,) = found["debezium_streaming_milliseconds_behind_source"].values()
+    assert -1 <= behind < 60_000
+    (remaining,) = found["debezium_streaming_queue_remaining_events"].values()
+    (capacity,) = found["debezium_streaming_queue_capacity_events"].values()
+    assert 0 < remaining <= capacity
+    connector = (("connector", "chat4all-outbox"),)
+    assert found["kafka_connect_connector_status"] == {(*connector, ("status", "running")): 1.0}
+    assert found["kafka_connect_task_status"] == {(*connector, ("status", "running"), ("task", "0")): 1.0}
+    for name in ("polled_total", "written_total", "active"):
+        assert set(found[f"kafka_connect_source_records_{name}"]) == {(*connector, ("task", "0"))}
+    assert found["kafka_connect_worker_connectors"] == {(): 1.0}
+    assert set(found["kafka_connect_task_record_failures_total"].values()) == {0.0}
+    assert not [
+        name for name in found if not name.startswith(("debezium_", "kafka_connect_", "jvm_", "jmx_", "process_"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exporter", "expected"),
+    [
+        ("postgres-exporter", ("pg_stat_activity_max_tx_duration", "pg_locks_count")),
+        ("redis-exporter", ("redis_memory_used_bytes", "redis_memory_max_bytes", "redis_evicted_keys_total")),
+        ("node-exporter", ("node_memory_MemAvailable_bytes", "node_cpu_seconds_total", "node_timex_sync_status")),
+    ],
+)
+async def test_an_exporter_tells_of_its_server(stack: Stack, exporter: str, expected: tuple[str, ...]) -> None:
+    text = await scrape(stack, exporter)
+    found = samples(text)
+    for name in expected:
+        assert found[name], name
+    for name in ("pg_up", "redis_up"):
+        assert set(found.get(name, {(): 1.0}).values()) == {1.0}
+    for errors in ("pg_exporter_last_scrape_error", "redis_exporter_last_scrape_error"):
+        assert set(found.get(errors, {(): 0.0}).values()) == {0.0}
+    secrets = [getattr(stack.secrets, field.name) for field in fields(stack.secrets)]
+    assert not [secret for secret in secrets if secret in text]
+
+
+async def test_the_exporter_of_redis_sees_nothing_that_anybody_wrote(stack: Stack) -> None:
+    password = stack.secrets.redis_exporter
+    async with Redis(port=stack.ports.redis, username="exporter", password=password) as redis:
+        assert await redis.info("memory")
+        for command in ("KEYS *", "GET a", "MONITOR", "SLOWLOG GET", "CONFIG GET requirepass", "ACL LIST"):
+            with pytest.raises(NoPermissionError):
+                await redis.execute_command(*command.split())  # type: ignore[no-untyped-call]

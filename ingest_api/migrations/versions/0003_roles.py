@@ -75,6 +75,8 @@ GRANT SELECT, INSERT, UPDATE ON cdc_heartbeat TO chat_cdc;
 
 -- `connectors supervise` looks at the heartbeat, and at replication slots, which everybody may see.
 GRANT SELECT ON cdc_heartbeat TO chat_monitor;
+-- Statistics of others' sessions too: how old the oldest transaction is. (No parameters of their queries are told.)
+GRANT pg_read_all_stats TO chat_monitor;
 ALTER ROLE chat_monitor SET default_transaction_read_only = on;
 
 -- Whoever brings back what was never streamed reads the log and writes the outbox. A lost slot is made anew by one
