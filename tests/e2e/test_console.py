@@ -56,8 +56,8 @@ class Desk:
     async def sign_in(self, user: User, **options: Any) -> Page:
         """The console of a user who has signed in."""
         page = await (await self.watch(**options)).open()
-        await page.get_by_label("Username").fill(user.username)
-        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_label("Username", exact=True).fill(user.username)
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
         await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.locator("#link")).to_have_text("Connected.")
         return page
@@ -97,14 +97,14 @@ async def test_two_people_chat_in_two_browsers(desk: Desk, chat: ChatClient) -> 
     bob = await chat.register("bob")
     first = await (await desk.watch()).open()
     await first.get_by_text("Register", exact=True).click()
-    await first.get_by_label("Username").fill(f"Alice-{uuid.uuid4().hex[:12]}")
+    await first.get_by_label("Username", exact=True).fill(f"Alice-{uuid.uuid4().hex[:12]}")
     await first.get_by_label("Name that others see").fill("Alice <b>A.</b>")
-    await first.get_by_label("Password").fill(PASSWORD)
+    await first.get_by_label("Password", exact=True).fill(PASSWORD)
     await first.get_by_role("button", name="Register").click()
     await expect(first.locator("#me")).to_have_text("Alice <b>A.</b>")
     second = await desk.sign_in(bob)
 
-    await first.get_by_role("button", name="New").click()
+    await first.get_by_role("button", name="New", exact=True).click()
     await first.get_by_label("Usernames of the others").fill("nobody-of-this-name")
     await first.get_by_role("button", name="Create").click()
     await expect(first.locator("#create-problem")).to_have_text("There is nobody named nobody-of-this-name.")
@@ -222,13 +222,13 @@ async def test_everything_from_signing_in_to_a_sent_message_goes_by_keyboard(des
             await keys.press("Tab")
         raise AssertionError("not reached by Tab")
 
-    await go_to(page.get_by_label("Username"))
+    await go_to(page.get_by_label("Username", exact=True))
     await keys.type(alice.username)
-    await go_to(page.get_by_label("Password"))
+    await go_to(page.get_by_label("Password", exact=True))
     await keys.type(PASSWORD)
     await keys.press("Enter")
     await expect(page.locator("#link")).to_have_text("Connected.")
-    await go_to(page.get_by_role("button", name="New"))
+    await go_to(page.get_by_role("button", name="New", exact=True))
     await keys.press("Enter")
     await go_to(page.get_by_label("Usernames of the others"))
     await keys.type(bob.username)
@@ -294,7 +294,7 @@ async def test_axe_finds_no_barrier(desk: Desk, chat: ChatClient, scheme: str) -
     assert await find_barriers(page) == []
     await page.screenshot(path=SCREENSHOTS / f"inside-{scheme}.png")
     await page.keyboard.press("Escape")
-    await page.get_by_role("button", name="New").click()
+    await page.get_by_role("button", name="New", exact=True).click()
     assert await find_barriers(page) == []
     await page.screenshot(path=SCREENSHOTS / f"new-{scheme}.png")
     await page.get_by_role("button", name="Cancel").click()
