@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
 from infra.local.stack import Stack
 from stream_apps.delivery.console.assets import CONTENT_SECURITY_POLICY
@@ -23,7 +23,7 @@ from tests.browser import Watched, open_browser, open_context
 from tests.chat_client import PASSWORD, ChatClient, User
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 MOMENTS = ["accepted", "committed", "appended", "applied", "received"]
 
 expect.set_options(timeout=20_000)
@@ -56,8 +56,8 @@ class Desk:
     async def sign_in(self, user: User, **options: Any) -> Page:
         """The console of a user who has signed in."""
         page = await (await self.watch(**options)).open()
-        await page.get_by_label("Username").fill(user.username)
-        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_label("Username", exact=True).fill(user.username)
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
         await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.locator("#link")).to_have_text("Connected.")
         return page
@@ -89,6 +89,12 @@ def message(page: Page, text: str) -> Locator:
     return page.locator("article", has=page.get_by_text(text, exact=True))
 
 
+async def press(page: Page, text: str, button: str) -> None:
+    """Presses a button of a message, which shows while the message is pointed at."""
+    await message(page, text).locator(".text").hover()
+    await message(page, text).get_by_role("button", name=button).click()
+
+
 async def texts(page: Page) -> list[str]:
     return await page.locator("article .text").all_text_contents()
 
@@ -97,14 +103,14 @@ async def test_two_people_chat_in_two_browsers(desk: Desk, chat: ChatClient) -> 
     bob = await chat.register("bob")
     first = await (await desk.watch()).open()
     await first.get_by_text("Register", exact=True).click()
-    await first.get_by_label("Username").fill(f"Alice-{uuid.uuid4().hex[:12]}")
+    await first.get_by_label("Username", exact=True).fill(f"Alice-{uuid.uuid4().hex[:12]}")
     await first.get_by_label("Name that others see").fill("Alice <b>A.</b>")
-    await first.get_by_label("Password").fill(PASSWORD)
+    await first.get_by_label("Password", exact=True).fill(PASSWORD)
     await first.get_by_role("button", name="Register").click()
     await expect(first.locator("#me")).to_have_text("Alice <b>A.</b>")
     second = await desk.sign_in(bob)
 
-    await first.get_by_role("button", name="New").click()
+    await first.get_by_role("button", name="New", exact=True).click()
     await first.get_by_label("Usernames of the others").fill("nobody-of-this-name")
     await first.get_by_role("button", name="Create").click()
     await expect(first.locator("#create-problem")).to_have_text("There is nobody named nobody-of-this-name.")
@@ -124,21 +130,30 @@ async def test_two_people_chat_in_two_browsers(desk: Desk, chat: ChatClient) -> 
     await expect(first.locator("article .progress")).to_have_text("Read")
     await expect(first.locator("#participants")).to_contain_text("(online)")
 
+    await answer(first, second, bob)
+    await come_back(first)
+
+
+async def answer(first: Page, second: Page, bob: User) -> None:
+    """The second one writes, replies, edits and deletes; the first one sees it."""
     await second.get_by_label("Message", exact=True).press_sequentially("ye")
     await expect(first.locator("#typing")).to_have_text(f"{bob.username} is writing …")
     await second.get_by_label("Message", exact=True).fill("")
-    await message(second, "<img src=x onerror=alert(1)> hungry?").get_by_role("button", name="Reply").click()
+    await press(second, "<img src=x onerror=alert(1)> hungry?", "Reply")
     await write(second, "yes!\nat noon?")
     await expect(message(first, "yes! at noon?").locator("blockquote")).to_contain_text("hungry?")
 
-    await message(second, "yes! at noon?").get_by_role("button", name="Edit").click()
+    await press(second, "yes! at noon?", "Edit")
     await write(second, "yes! at one?")
     await expect(message(first, "yes! at one?").locator("footer")).to_contain_text("edited")
-    await message(second, "yes! at one?").get_by_role("button", name="Delete").click()
+    await press(second, "yes! at one?", "Delete")
     await second.get_by_role("button", name="Delete", exact=True).last.click()
     await expect(first.locator("article.deleted .text")).to_have_text("Deleted")
     await expect(second.locator("article.deleted .text")).to_have_text("Deleted")
 
+
+async def come_back(first: Page) -> None:
+    """A reload keeps the session; signing out leaves nothing."""
     await first.reload()
     await expect(first.locator("#link")).to_have_text("Connected.")
     await open_conversation(first, "Lunch")
@@ -191,8 +206,7 @@ async def test_the_inside_view_tells_a_messages_way(desk: Desk, chat: ChatClient
     figures = [await page.locator(f"[data-figure={name}] dd").text_content() for name in ("p50", "p95", "p99")]
     assert all(re.fullmatch(r"\d+(\.\d+)? m?s", figure or "") for figure in figures), figures
 
-    await message(page, "number 19").hover()
-    await message(page, "number 19").get_by_role("button", name="Inside").click()
+    await press(page, "number 19", "Inside")
     rows = page.locator("#waterfall tbody tr")
     await expect(rows).to_have_count(5)
     found = [[await row.get_attribute(f"data-{name}") for name in ("moment", "at", "took")] for row in await rows.all()]
@@ -222,13 +236,13 @@ async def test_everything_from_signing_in_to_a_sent_message_goes_by_keyboard(des
             await keys.press("Tab")
         raise AssertionError("not reached by Tab")
 
-    await go_to(page.get_by_label("Username"))
+    await go_to(page.get_by_label("Username", exact=True))
     await keys.type(alice.username)
-    await go_to(page.get_by_label("Password"))
+    await go_to(page.get_by_label("Password", exact=True))
     await keys.type(PASSWORD)
     await keys.press("Enter")
     await expect(page.locator("#link")).to_have_text("Connected.")
-    await go_to(page.get_by_role("button", name="New"))
+    await go_to(page.get_by_role("button", name="New", exact=True))
     await keys.press("Enter")
     await go_to(page.get_by_label("Usernames of the others"))
     await keys.type(bob.username)
@@ -237,6 +251,12 @@ async def test_everything_from_signing_in_to_a_sent_message_goes_by_keyboard(des
     await keys.type("typed")
     await keys.press("Enter")
     await expect(message(page, "typed").locator(".progress")).to_have_text("Sent")
+    await walk(page, go_to)
+
+
+async def walk(page: Page, go_to: Callable[[Locator], Awaitable[None]]) -> None:
+    """From the field to a message, its buttons, the inside view, and back."""
+    keys = page.keyboard
     await keys.press("ArrowUp")
     await expect(message(page, "typed")).to_be_focused()
     await go_to(message(page, "typed").get_by_role("button", name="Edit"))
@@ -266,47 +286,55 @@ async def find_barriers(page: Page) -> list[tuple[str, list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_no_barrier(desk: Desk, chat: ChatClient, scheme: str) -> None:
-    alice, bob = await chat.register("alice"), await chat.register("bob")
-    ids = [await chat.create_conversation(alice, bob, title=title) for title in ("Garden", "Plans for the summer")]
-    sent = await chat.send(alice, ids[1], "Shall we go to the sea this year? The one with the long beach.")
-    await chat.send(bob, ids[1], "Yes, in July.", reply_to=sent["message_id"])
-    gone = await chat.send(alice, ids[1], "a mistake")
-    path = f"{chat.ingest_url}/v1/conversations/{ids[1]}/messages"
+async def look(page: Page, name: str, *schemes: Literal["light", "dark"]) -> None:
+    """Takes a screenshot in each of the schemes. Raises AssertionError for a barrier."""
+    for scheme in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        assert await find_barriers(page) == [], (name, scheme)
+        await page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png")
+
+
+async def furnish(chat: ChatClient, alice: User, bob: User) -> None:
+    """Two conversations with everything in them that looks different, as bob's tables will show them."""
+    garden = await chat.create_conversation(alice, bob, title="Garden")
+    plans = await chat.create_conversation(alice, bob, title="Plans for the summer")
+    sent = await chat.send(alice, plans, "Shall we go to the sea this year? The one with the long beach.")
+    await chat.send(bob, plans, "Yes, in July.", reply_to=sent["message_id"])
+    gone = await chat.send(alice, plans, "a mistake")
+    path = f"{chat.ingest_url}/v1/conversations/{plans}/messages"
     (await chat.http.delete(f"{path}/{gone['message_id']}", headers=alice.headers)).raise_for_status()
     edit = {"body": {"type": "text", "text": "Shall we go to the sea this year?"}}
     (await chat.http.patch(f"{path}/{sent['message_id']}", json=edit, headers=alice.headers)).raise_for_status()
-    last = await chat.send(alice, ids[0], "The tomatoes are ripe.")
-    assert (await chat.get(bob, f"/v1/conversations/{ids[0]}/messages", min_seq=last["seq"])).status_code == 200
+    await chat.send(alice, garden, "The tomatoes are ripe.")
 
-    welcome = await (await desk.watch(color_scheme=scheme)).open()
-    assert await find_barriers(welcome) == []
-    await welcome.screenshot(path=SCREENSHOTS / f"sign-in-{scheme}.png")
-    page = await desk.sign_in(bob, color_scheme=scheme)
+
+async def test_axe_finds_no_barrier(desk: Desk, chat: ChatClient) -> None:
+    alice, bob = await chat.register("alice"), await chat.register("bob")
+    await furnish(chat, alice, bob)
+    await look(await (await desk.watch()).open(), "sign-in", "light", "dark")
+    page = await desk.sign_in(bob)
     await open_conversation(page, "Plans for the summer")
-    await expect(page.locator("article")).to_have_count(3)
-    assert await find_barriers(page) == []
-    await page.screenshot(path=SCREENSHOTS / f"conversation-{scheme}.png")
-    await message(page, "Yes, in July.").get_by_role("button", name="Inside").click()
+    await expect(page.locator("article.deleted")).to_have_count(1)
+    await expect(message(page, "Shall we go to the sea this year?").locator(".mark")).to_have_text("edited")
+    await message(page, "Yes, in July.").locator(".text").hover()
+    await look(page, "conversation", "light", "dark")
+    await press(page, "Yes, in July.", "Inside")
     await expect(page.locator("#waterfall tbody tr")).to_have_count(5)
     await expect(page.locator("#parts li")).to_have_count(10)
-    assert await find_barriers(page) == []
-    await page.screenshot(path=SCREENSHOTS / f"inside-{scheme}.png")
+    await look(page, "inside", "light", "dark")
     await page.keyboard.press("Escape")
-    await page.get_by_role("button", name="New").click()
-    assert await find_barriers(page) == []
-    await page.screenshot(path=SCREENSHOTS / f"new-{scheme}.png")
+    await page.get_by_role("button", name="New", exact=True).click()
+    await look(page, "new", "light", "dark")
     await page.get_by_role("button", name="Cancel").click()
-    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    for step, action in (("conversation", None), ("inside", "Inside view"), ("list", "Back")):
-        if action == "Back":
-            await page.get_by_role("button", name="Close").click()
-        if action:
-            await page.get_by_role("button", name=action).click()
-        assert await find_barriers(page) == []
-        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        await page.screenshot(path=SCREENSHOTS / f"phone-{step}-{scheme}.png")
+
+    await page.set_viewport_size(PHONE)
+    await look(page, "phone-conversation", "light")
+    await page.get_by_role("button", name="Inside view").click()
+    await look(page, "phone-inside", "light")
+    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Back").click()
+    await look(page, "phone-list", "light")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 async def test_the_page_is_bound_to_its_origin_and_asked_for_once(url: str) -> None:
