@@ -21,6 +21,7 @@ class Unit(StrEnum):
     """What a panel's numbers are, by Grafana's names."""
 
     SECONDS = "s"
+    MILLISECONDS = "ms"
     BYTES = "bytes"
     BYTES_PER_SECOND = "Bps"
     SHARE = "percentunit"

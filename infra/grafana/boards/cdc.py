@@ -36,6 +36,51 @@ CDC = Board(
             ),
         ),
         Row(
+            "Debezium and Connect",
+            (
+                Panel(
+                    "How late changes are read",
+                    "Age of the newest change when the connector handled it. Clocks are one here: this is real time.",
+                    Unit.MILLISECONDS,
+                    (Query("max by (server) (debezium_streaming_milliseconds_behind_source)", "{{server}}"),),
+                ),
+                Panel(
+                    "Changes read",
+                    "What the connector has read from the slot, heartbeats among it.",
+                    Unit.PER_SECOND,
+                    (rate("debezium_streaming_events_total", "{{server}}", by="server"),),
+                ),
+                Panel(
+                    "Reads the slot",
+                    "Whether the connector has its connection to PostgreSQL.",
+                    Unit.YES_NO,
+                    (Query("min by (server) (debezium_streaming_connected)", "{{server}}"),),
+                    Look.NUMBER,
+                ),
+                Panel(
+                    "Queue that is left",
+                    "Changes that Debezium's queue can still take; near zero means that Kafka takes them too slowly.",
+                    Unit.COUNT,
+                    (Query("min by (server) (debezium_streaming_queue_remaining_events)", "{{server}}"),),
+                ),
+                Panel(
+                    "Records given and written",
+                    "What the connector gave Connect, and what Connect has sent to Kafka.",
+                    Unit.PER_SECOND,
+                    (
+                        rate("kafka_connect_source_records_polled_total", "given"),
+                        rate("kafka_connect_source_records_written_total", "written"),
+                    ),
+                ),
+                Panel(
+                    "Records not yet written",
+                    "Given to Connect and on their way to Kafka.",
+                    Unit.COUNT,
+                    (Query("sum(kafka_connect_source_records_active)", "on their way"),),
+                ),
+            ),
+        ),
+        Row(
             "The connector, as supervise sees it",
             (
                 Panel(

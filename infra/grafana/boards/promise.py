@@ -5,6 +5,18 @@ from __future__ import annotations
 from infra.grafana.boards.ingest import NOT_OURS
 from infra.grafana.model import Board, Look, Panel, Query, Row, Unit, quantiles, rate
 
+HOPS = {
+    "commit": "ingest_api_accepted_to_committed_seconds",
+    "append": "timeline_created_to_appended_seconds",
+    "apply": "timeline_appended_to_applied_seconds",
+    "send": "delivery_applied_to_sent_seconds",
+}
+
+
+def _hops(share: float) -> tuple[Query, ...]:
+    return tuple(Query(query.expression, hop) for hop, metric in HOPS.items() for query in quantiles(metric, share))
+
+
 PROMISE = Board(
     "chat4all-promise",
     "Chat4All: the promise",
@@ -22,6 +34,20 @@ PROMISE = Board(
                             f'1 - ((sum(rate(ingest_api_http_requests_total{{{NOT_OURS}, status=~"5.."}}[1h])))'
                             f" or vector(0)) / sum(rate(ingest_api_http_requests_total{{{NOT_OURS}}}[1h]))",
                             "answered",
+                        ),
+                    ),
+                    Look.NUMBER,
+                ),
+                Panel(
+                    "Delivered within a second, one hour",
+                    "Messages that were handed to their watchers at most 1 s after they were accepted. The objective is"
+                    " 99 %.",
+                    Unit.SHARE,
+                    (
+                        Query(
+                            'sum(rate(delivery_accepted_to_sent_seconds_bucket{le="1.0"}[1h]))'
+                            " / sum(rate(delivery_accepted_to_sent_seconds_count[1h]))",
+                            "within a second",
                         ),
                     ),
                     Look.NUMBER,
@@ -81,22 +107,29 @@ PROMISE = Board(
             "Where the time goes",
             (
                 Panel(
+                    "End to end",
+                    "From when a message got its seq until delivery had handed it to its watchers' connections.",
+                    Unit.SECONDS,
+                    quantiles("delivery_accepted_to_sent_seconds", 0.5, 0.95, 0.99, where='way="live"'),
+                ),
+                Panel(
+                    "Each hop, p50",
+                    "commit: log writer to disk. append: seq to Kafka, change data capture. apply: Kafka to the tables."
+                    " send: Redis to the watchers. docs/hops.md draws them.",
+                    Unit.SECONDS,
+                    _hops(0.5),
+                ),
+                Panel(
+                    "Each hop, p99",
+                    "Which hop the slow messages wait in.",
+                    Unit.SECONDS,
+                    _hops(0.99),
+                ),
+                Panel(
                     "Answers to writes",
                     "Until a sender holds the 201.",
                     Unit.SECONDS,
                     quantiles("ingest_api_http_request_seconds", 0.5, 0.99, where=NOT_OURS),
-                ),
-                Panel(
-                    "Commit",
-                    "PostgreSQL's part of it.",
-                    Unit.SECONDS,
-                    quantiles("ingest_api_writer_commit_seconds", 0.5, 0.99),
-                ),
-                Panel(
-                    "Apply",
-                    "From taking records until the tables have them and watchers are told.",
-                    Unit.SECONDS,
-                    quantiles("timeline_apply_seconds", 0.5, 0.99),
                 ),
             ),
         ),
