@@ -17,7 +17,7 @@ from tests.chat_client import ChatClient
 
 INTERVAL = "30s"
 """What Grafana would choose for a scrape every 5 s, and a bit."""
-SECONDS_TO_ANSWER = 45
+SECONDS_TO_ANSWER = 90
 QUERIES = [
     (f"{board.uid}: {panel.title}: {query.legend}", query)
     for board in BOARDS
@@ -77,7 +77,7 @@ async def test_every_query_of_every_dashboard_has_an_answer(stack: Stack, client
                 while waiting:
                     for name, query in list(waiting.items()):
                         numbers = await ask(http, query)
-                        if numbers and not any(map(math.isnan, numbers)):
+                        if not all(map(math.isnan, numbers)):  # what nobody used for a while has no quantile
                             del waiting[name]
                     await asyncio.sleep(2)
     assert sorted(waiting) == [], "these have no answer"

@@ -11,6 +11,7 @@ import os
 import random
 import time
 import uuid
+from contextlib import closing
 from typing import Any
 
 import gevent
@@ -93,9 +94,10 @@ class ChatUser(HttpUser):
         seq that does not follow on the one before is a failure."""
         headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
         end = time.monotonic() + seconds
-        with self.client.get(
+        answer = self.client.get(
             f"{DELIVERY}/v1/stream", headers=headers, stream=True, name="/v1/stream", timeout=READ_TIMEOUT_SECONDS
-        ) as answer:
+        )
+        with closing(answer):
             event: dict[str, str] = {}
             for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
                 if line:
