@@ -6,8 +6,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
+LOAD := .venv-load
+LOAD_STAMP := $(LOAD)/.requirements
 
-.PHONY: help up down reset status logs test check bench tls-scan bench-quick dashboards demo faults lock format install
+.PHONY: help up down reset status logs test check bench bench-quick tls-scan dashboards load demo faults lock format install
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -63,6 +65,15 @@ bench: install ## measure this machine against the targets and baselines (about 
 bench-quick: install ## a little of every measurement, to see that they work; never fails for being slow
 	@$(BIN)/python -m tests.benchmarks --quick
 
+load: install $(LOAD_STAMP) ## users of Locust against the running system, for 20 s (USERS=20 SECONDS=20)
+	@$(LOAD)/bin/locust -f tests/load/locustfile.py --headless --only-summary --users $(or $(USERS),20) \
+	  --spawn-rate 10 --run-time $(or $(SECONDS),20)s
+$(LOAD_STAMP): requirements-load.lock
+	@echo "installing Locust into $(LOAD) ..."
+	@$(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-load.lock
+	@touch $@
+
 dashboards: install ## write Grafana's dashboards from their definitions (infra/grafana)
 	@$(BIN)/python -m infra.grafana
 
@@ -73,3 +84,5 @@ format: install ## format the code
 lock: install ## resolve the requirements of pyproject.toml anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 \
 	  --group local --group dev pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-emit-index-url --python-version 3.11 \
+	  --group load -o requirements-load.lock

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
 import psutil
 
+from infra.local.errors import StackError
 from infra.local.programs import PROGRAMS
 from infra.local.stack import Stack
 
@@ -28,13 +30,18 @@ class CpuUse:
         """Program -> percent of one core, from then until now."""
         elapsed = time.perf_counter() - self.at
         now = _cpu_seconds(self.stack)
-        return {name: round(100 * (now[name] - before) / elapsed, 1) for name, before in self.seconds.items()}
+        return {
+            name: round(100 * (now[name] - before) / elapsed, 1) for name, before in self.seconds.items() if name in now
+        }
 
 
 def _cpu_seconds(stack: Stack) -> dict[str, float]:
     used: dict[str, float] = {}
     for program in PROGRAMS:
-        leader = psutil.Process(stack.process_id(program.name))
+        try:
+            leader = psutil.Process(stack.process_id(program.name))
+        except StackError:  # what only watches may be away
+            continue
         processes = [leader, *leader.children(recursive=True)]
         used[program.name] = sum(sum(process.cpu_times()[:2]) for process in processes)
     return used
@@ -42,8 +49,10 @@ def _cpu_seconds(stack: Stack) -> dict[str, float]:
 
 def resident_mib(stack: Stack) -> dict[str, int]:
     """Program -> MiB of resident memory now, of its own process (PostgreSQL's share theirs)."""
-    return {
-        program.name: psutil.Process(stack.process_id(program.name)).memory_info().rss // 2**20
-        for program in PROGRAMS
-        if program.name != "postgres"
-    }
+    found = {}
+    for program in PROGRAMS:
+        if program.name == "postgres":
+            continue
+        with contextlib.suppress(StackError):
+            found[program.name] = psutil.Process(stack.process_id(program.name)).memory_info().rss // 2**20
+    return found
