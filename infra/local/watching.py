@@ -48,6 +48,7 @@ def prepare_prometheus(root: Path, folder: Path, ports: Ports, environ: Mapping[
         "prometheus.yml": (root / "infra" / "prometheus" / "prometheus.yml").read_text("utf-8"),
         "targets/programs.yml": _dump(program_targets(ports)),
         "alertmanagers.yml": _dump([{"targets": [f"{HOST}:{ports.alertmanager}"]}]),
+        "servers/programs.yml": _dump(server_targets(ports)),
         "certificates/configured.yml": _dump(certificate_targets(environ.get(CERTIFICATES_VARIABLE, ""), ports)),
     }
     for path in sorted((root / "infra" / "prometheus" / "rules").glob("*.yml")):
@@ -78,6 +79,15 @@ def program_targets(ports: Ports) -> list[dict[str, Any]]:
         {"targets": [f"{HOST}:{getattr(ports, field.name)}"], "labels": {"job": JOBS[field.name]}}
         for field in fields(ports)
         if field.name in JOBS
+    ]
+
+
+def server_targets(ports: Ports) -> list[dict[str, Any]]:
+    """The same of the servers that tell no metrics themselves, with the prober that connects to them."""
+    prober = f"{HOST}:{ports.blackbox_exporter}"
+    return [
+        {"targets": [f"{HOST}:{getattr(ports, server)}"], "labels": {"server": server, "__prober": prober}}
+        for server in ("gateway", "kafka")
     ]
 
 
