@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from infra.local.ports import HOST
+from infra.local.programs import listening_ports
 from infra.local.stack import Stack
 from infra.local.watching import JOBS
 from schemas.topics import CONVERSATION_EVENTS
@@ -85,7 +86,7 @@ async def watching(stack: Stack) -> AsyncIterator[Watching]:
     nobody knows that it did."""
     async with httpx.AsyncClient(trust_env=False) as http:
         own = Watching(stack, http)
-        expected = {job for port, job in JOBS.items() if hasattr(stack.ports, port)}
+        expected = {JOBS[port] for port in listening_ports() & set(JOBS)}
         async with asyncio.timeout(SECONDS):
             while not expected <= {job for job, is_up in (await own.values("up")).items() if is_up}:
                 await asyncio.sleep(0.5)
@@ -223,7 +224,7 @@ async def test_prometheus_scrapes_everything_that_tells_metrics(stack: Stack, wa
 
 async def test_what_rules_ask_for_is_told(stack: Stack, watching: Watching) -> None:
     """By the exporters and by our programs, as Prometheus has seen them."""
-    jobs = {job for port, job in JOBS.items() if hasattr(stack.ports, port)}
+    jobs = {JOBS[port] for port in listening_ports() & set(JOBS)}
     told = {job: await watching.told_metrics(job) for job in jobs}
     asked = {metric for _, group in read_groups() for rule in group["rules"] for metric in metrics_in(rule["expr"])}
     elsewhere = {name for job, names in EXPORTED.items() if job not in jobs for name in names}
