@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import ssl
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -118,10 +117,18 @@ async def worker_away(stack: Stack, client: ChatClient, folder: Path) -> AsyncIt
         yield "timeline"
 
 
+async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a server does when hands have been shaken."""
+    writer.close()
+
+
 @asynccontextmanager
 async def certificate_that_ends(stack: Stack, client: ChatClient, folder: Path) -> AsyncIterator[str]:
     """A server whose certificate was made for a few seconds, and one entry among the targets."""
-    port, stop = serve_tls(make_certificate(folder, seconds=5))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(make_certificate(folder, seconds=5))
+    server = await asyncio.start_server(hang_up, HOST, 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
     targets = stack.config.state_dir / "prometheus" / "certificates" / "test.yml"
     prober = f"{HOST}:{stack.ports.blackbox_exporter}"
     targets.write_text(yaml.safe_dump([{"targets": [f"{HOST}:{port}"], "labels": {"__prober": prober}}]))
@@ -129,7 +136,8 @@ async def certificate_that_ends(stack: Stack, client: ChatClient, folder: Path) 
         yield f"{HOST}:{port}"
     finally:
         targets.unlink()
-        stop()
+        server.close()
+        await server.wait_closed()
 
 
 @asynccontextmanager
@@ -266,25 +274,3 @@ def make_certificate(folder: Path, *, seconds: int) -> Path:
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
     )
     return path
-
-
-def serve_tls(certificate: Path) -> tuple[int, Callable[[], None]]:
-    """A server that shakes hands and hangs up: its port, and what ends it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    loop = asyncio.new_event_loop()
-
-    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    server = loop.run_until_complete(asyncio.start_server(hang_up, HOST, 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    return int(server.sockets[0].getsockname()[1]), stop
