@@ -11,6 +11,7 @@ import pytest
 
 from infra.local.config import StackConfig
 from infra.local.stack import Stack
+from infra.local.watching import FOR_SECONDS_VARIABLE
 from tests.chat_client import ChatClient
 from tests.integration.servers import free_port
 
@@ -30,7 +31,8 @@ CHANNELS_ON_LOOPBACK = {
 def stack() -> Iterator[Stack]:
     """The whole system, on ports of its own. Its channels reach what tests serve on loopback."""
     state_dir = Path(tempfile.mkdtemp(prefix="chat4all-test-"))
-    own = Stack(StackConfig.isolated(ROOT, state_dir, {**CHANNELS_ON_LOOPBACK, MAIL_PORT_VARIABLE: str(free_port())}))
+    settings = {**CHANNELS_ON_LOOPBACK, MAIL_PORT_VARIABLE: str(free_port()), FOR_SECONDS_VARIABLE: "2"}
+    own = Stack(StackConfig.isolated(ROOT, state_dir, settings))
     try:
         own.up(report=print)
         yield own

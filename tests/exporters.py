@@ -40,7 +40,14 @@ EXPORTED: Mapping[str, frozenset[str]] = {
             "node_timex_sync_status",
         }
     ),
-    "connect": frozenset({"debezium_streaming_connected", "debezium_streaming_milliseconds_behind_source"}),
+    "connect": frozenset(
+        {
+            "debezium_streaming_connected",
+            "debezium_streaming_milliseconds_behind_source",
+            "debezium_streaming_queue_remaining_events",
+            "kafka_connect_task_record_failures_total",
+        }
+    ),
     "certificates": frozenset({"probe_ssl_earliest_cert_expiry", "probe_success"}),
     "prometheus": frozenset(
         {

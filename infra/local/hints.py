@@ -12,6 +12,7 @@ def first_message(ports: Ports) -> str:
   ingest API  http://{HOST}:{ports.ingest_api}   (OpenAPI: /docs)
   delivery    http://{HOST}:{ports.delivery}   (OpenAPI: /docs)
   Connect     http://{HOST}:{ports.connect}
+  Prometheus  http://{HOST}:{ports.prometheus}   (alerts: /alerts)
 
 Send a first message (`make demo` does more):
 

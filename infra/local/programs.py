@@ -350,7 +350,8 @@ def _watcher_environment(site: Site) -> dict[str, str]:
 
 def _prepare_prometheus(site: Site) -> None:
     config = site.config
-    watching.prepare_prometheus(config.root, config.state_dir / "prometheus", config.ports, config.environ)
+    folder = config.state_dir / "prometheus"
+    watching.prepare_prometheus(config.root, folder, config.ports, listening_ports(), config.environ)
 
 
 def _prometheus_command(site: Site) -> list[str]:
@@ -706,6 +707,11 @@ STEPS = (
         inputs=("connectors/configs",),
     ),
 )
+
+
+def listening_ports() -> set[str]:
+    """The fields of Ports that some program listens on."""
+    return {port for program in PROGRAMS for port in (program.port, *program.more_ports)}
 
 
 def inherited_environment(config: StackConfig) -> Mapping[str, str]:

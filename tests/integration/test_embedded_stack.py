@@ -119,6 +119,34 @@ def test_a_program_that_keeps_failing_is_told_with_its_log_and_nothing_is_left(t
     stack.wipe()
 
 
+def test_what_only_watches_is_left_out_with_its_log_when_it_fails(tmp_path: Path) -> None:
+    config = StackConfig.isolated(ROOT, tmp_path / "state")
+    stack = Stack(config, programs=[REDIS, replace(FAILING, needs=(), only_watches=True)], steps=[])
+    said: list[str] = []
+
+    assert stack.up(report=said.append)
+
+    assert any("failing is left out" in line and "the reason why" in line for line in said)
+    assert stack.is_healthy("redis")
+    stack.wipe()
+
+
+def test_what_only_watches_is_left_out_when_its_port_is_taken(tmp_path: Path) -> None:
+    stack = Stack(
+        StackConfig.isolated(ROOT, tmp_path / "state"),
+        programs=[REDIS, replace(FAILING, needs=(), only_watches=True)],
+        steps=[],
+    )
+    said: list[str] = []
+
+    with socket.create_server((HOST, stack.ports.delivery)):
+        assert stack.up(report=said.append)
+
+    assert any("CHAT4ALL_DELIVERY_PORT moves it" in line for line in said)
+    assert stack.is_healthy("redis")
+    stack.wipe()
+
+
 def test_a_taken_port_stops_the_start_before_anything_runs(small: Stack) -> None:
     with socket.create_server((HOST, small.ports.redis)), pytest.raises(StackError, match="CHAT4ALL_REDIS_PORT"):
         small.up()
