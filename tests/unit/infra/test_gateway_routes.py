@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from infra.caddy.routes import Operation, operations_of, pattern_of, render
@@ -14,7 +16,10 @@ def test_a_parameter_is_one_segment_wherever_it_stands() -> None:
 
 
 def test_operators_addresses_are_no_routes() -> None:
-    document = {"paths": {"/metrics": {"get": {}}, "/healthz": {"get": {}}, "/v1/things": {"get": {}, "post": {}}}}
+    both: dict[str, Any] = {"get": {}, "post": {}}
+    document: dict[str, Any] = {
+        "paths": {"/metrics": {"get": {}}, "/healthz": {"get": {}}, "/v1/things": {"get": {}, "post": {}}}
+    }
 
     assert operations_of("delivery", document) == [
         Operation("delivery", "GET", "/v1/things"),
