@@ -16,7 +16,6 @@ def test_a_parameter_is_one_segment_wherever_it_stands() -> None:
 
 
 def test_operators_addresses_are_no_routes() -> None:
-    both: dict[str, Any] = {"get": {}, "post": {}}
     document: dict[str, Any] = {
         "paths": {"/metrics": {"get": {}}, "/healthz": {"get": {}}, "/v1/things": {"get": {}, "post": {}}}
     }
