@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -19,6 +19,7 @@ from tests.upstream import Upstream, start_upstream
 
 ID = "0197b0a0-0000-7000-8000-000000000001"
 SEND = f"/v1/conversations/{ID}/messages"
+SILENCE_SECONDS = 0.3
 SECRET = "a.secret.token"
 HOST = b"Host: chat.test\r\n"
 SHORTER = {
@@ -42,18 +43,25 @@ class World:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.gateway.port}"
 
-    def say(self, data: bytes, *, seconds: float = 10) -> bytes:
-        """What comes back for these bytes until the gateway closes the connection, or falls silent."""
-        with socket.create_connection(("127.0.0.1", self.gateway.port), seconds) as connection:
-            connection.sendall(data)
-            connection.settimeout(0.25)
-            answer = b""
-            try:
-                while part := connection.recv(65_536):
-                    answer += part
-            except TimeoutError:
-                pass
-            return answer
+    def say(self, *requests: bytes) -> bytes:
+        """Sends each on a connection of its own. What comes back, until the gateway closes them or falls silent."""
+        answer = b""
+        with ExitStack() as connections:
+            opened = []
+            for request in requests:
+                connection = socket.create_connection(("127.0.0.1", self.gateway.port), 10)
+                opened.append(connections.enter_context(connection))
+                connection.sendall(request)
+            silent_at = time.monotonic() + SILENCE_SECONDS
+            for connection in opened:
+                with suppress(TimeoutError, ConnectionResetError):
+                    while True:
+                        connection.settimeout(max(0.01, silent_at - time.monotonic()))
+                        part = connection.recv(65_536)
+                        if not part:
+                            break
+                        answer += part
+        return answer
 
     def seen(self) -> list[tuple[str, str]]:
         """Method and target of what has reached a program."""
@@ -284,11 +292,10 @@ def length(text: bytes) -> bytes:
         pytest.param(b"Upgrade: h2c\r\nConnection: Upgrade\r\n" + length(SMUGGLED) + b"\r\n" + SMUGGLED, id="h2c"),
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_request_within_a_request_never_reaches_a_program(world: World, method: str, rest: bytes) -> None:
-    answer = world.say(f"{method} {SEND} HTTP/1.1\r\n".encode() + HOST + rest)
+def test_a_request_within_a_request_never_reaches_a_program(world: World, rest: bytes) -> None:
+    answer = world.say(*(f"{method} {SEND} HTTP/1.1\r\n".encode() + HOST + rest for method in ("POST", "GET")))
 
-    assert world.seen() in ([], [(method, SEND)])
+    assert world.seen() in ([], [("POST", SEND)], [("GET", SEND)], [("POST", SEND), ("GET", SEND)])
     assert world.api.unread == world.delivery.unread == []
     for request in (*world.api.requests, *world.delivery.requests):
         assert len(request.headers.get("content-length", [])) + len(request.headers.get("transfer-encoding", [])) <= 1
@@ -336,7 +343,7 @@ def test_a_request_without_exactly_one_valid_host_is_refused(world: World, hosts
 
 
 def test_a_body_over_the_limit_is_refused_as_the_api_would_and_reaches_nobody(world: World) -> None:
-    for _ in range(20):
+    for _ in range(5):
         answer = httpx.post(world.url + SEND, content=b"x" * 200_000)
         assert answer.status_code == 413
         assert answer.json() == {

@@ -151,7 +151,7 @@ def say_http2(world: World, *frames: bytes) -> None:
     ):
         assert secured.selected_alpn_protocol() == "h2"
         secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, b"", stream=0) + b"".join(frames))
-        secured.settimeout(0.5)
+        secured.settimeout(0.3)
         try:
             while secured.recv(65_536):
                 pass

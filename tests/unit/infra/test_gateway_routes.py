@@ -16,9 +16,8 @@ def test_a_parameter_is_one_segment_wherever_it_stands() -> None:
 
 
 def test_operators_addresses_are_no_routes() -> None:
-    document: dict[str, Any] = {
-        "paths": {"/metrics": {"get": {}}, "/healthz": {"get": {}}, "/v1/things": {"get": {}, "post": {}}}
-    }
+    both: dict[str, Any] = {"get": {}, "post": {}}
+    document = {"paths": {"/metrics": {"get": {}}, "/healthz": {"get": {}}, "/v1/things": both}}
 
     assert operations_of("delivery", document) == [
         Operation("delivery", "GET", "/v1/things"),
