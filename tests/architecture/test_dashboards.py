@@ -20,11 +20,19 @@ from tests.exporters import EXPORTED, OF_PROMETHEUS
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_JMX = {rule["name"] for rule in yaml.safe_load((ROOT / "infra/connect/jmx.yml").read_text("utf-8"))["rules"]}
+BY_EXPORTERS = {
+    "node_cpu_seconds_total",
+    "pg_stat_database_xact_commit",
+    "pg_stat_database_xact_rollback",
+    "redis_commands_processed_total",
+}
+"""Besides those that rules ask for; tests/e2e/test_dashboards.py sees that they are told."""
 TOLD = frozenset(
     {name for catalogue in CATALOGUES.values() for name in catalogue}
     | {metric.name for metric in PROCESS_METRICS}
     | {name for names in EXPORTED.values() for name in names}
     | BY_JMX
+    | BY_EXPORTERS
     | OF_PROMETHEUS
 )
 PANELS = [pytest.param(panel, id=f"{board.uid}: {panel.title}") for board in BOARDS for panel in board.panels()]
