@@ -670,8 +670,7 @@ PROGRAMS = (
     ),
     Program(
         name="canary",
-        port="canary_metrics",
-        needs=("ingest-api", "delivery"),
+        port="canary_metrics",  # it needs what any client needs, and waits for that by itself
         command=lambda _: _python("stream_apps.canary", "run"),
         environment=_canary_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.canary_metrics, "/healthz"),
