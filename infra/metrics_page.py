@@ -9,6 +9,7 @@ from connectors.supervise.catalogue import CATALOGUE as SUPERVISE
 from ingest_api.catalogue import CATALOGUE as INGEST_API
 from schemas.metrics import PROCESS_METRICS, Catalogue, Label, Metric
 from stream_apps.audit.catalogue import CATALOGUE as AUDIT
+from stream_apps.canary.catalogue import CATALOGUE as CANARY
 from stream_apps.catalogue import CHANNEL_METRICS, ROUTER, TIMELINE
 from stream_apps.delivery.catalogue import CATALOGUE as DELIVERY
 
@@ -19,6 +20,7 @@ CATALOGUES: Mapping[str, Catalogue] = {
     "channels": CHANNEL_METRICS,
     "delivery": DELIVERY,
     "audit": AUDIT,
+    "canary": CANARY,
     "supervise": SUPERVISE,
 }
 """The metrics of each program, by its name in the stack."""

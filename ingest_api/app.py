@@ -25,7 +25,7 @@ from ingest_api.conversations.routes import router as conversations_router
 from ingest_api.database import connector, create_engine
 from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
-from ingest_api.group_commit import GroupCommit, Limits
+from ingest_api.group_commit import GroupCommit, Limits, trace_writes
 from ingest_api.http_protocol import DoorProtocol
 from ingest_api.instruments import make_registry
 from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
@@ -45,11 +45,13 @@ from ingest_api.security.passwords import Passwords
 from ingest_api.security.routes import router as security_router
 from ingest_api.settings import Settings
 from ingest_api.state import State
-from ingest_api.telemetry import HttpMetrics, WriterMetrics
+from ingest_api.telemetry import HttpMetrics, SpanMetrics, WriterMetrics
+from ingest_api.tracing import Tracing
 from ingest_api.users.routes import lookup_router
 from ingest_api.users.routes import router as users_router
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
+from tracing.spans import exporting, open_recorder
 
 PUBLIC_ROUTES = frozenset(
     {
@@ -70,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It connects when it starts, and finishes what it has accepted when it stops."""
     registry = make_registry()
     doors = open_doors(settings, registry)
+    recorder = open_recorder(settings.otlp_endpoint, "chat4all-ingest-api", SpanMetrics(registry))
     limits = Limits(
         connections=1,
         batch_size=settings.writer_batch_size,
@@ -80,9 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor:
+        with (
+            ThreadPoolExecutor(settings.password_threads, thread_name_prefix="passwords") as executor,
+            exporting(recorder),
+        ):
             chat = _assemble(settings, registry, executor, limits, doors.gate, audit)
             app.state.chat = chat
+            trace_writes(recorder, chat.writer, chat.changes, chat.receipts)
             writers = (chat.writer, chat.changes, chat.receipts, audit.writer)
             for writer in writers:
                 writer.start()
@@ -159,6 +166,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=http_metrics,
         on_refusal=audit.note,
         log_every=settings.log_every_request,
+        tracing=None if recorder is None else Tracing(recorder, settings.trace_ratio),
     )
     app.add_middleware(SecurityHeaders)
     register_error_handlers(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram
+from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram, span_metrics
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
@@ -69,4 +69,5 @@ CATALOGUE = catalogue(
         Label("action", bound="the security events that the code names"),
     ),
     counter("ingest_api_audit_dropped_total", "events", "Security events that were counted and not recorded."),
+    *span_metrics("ingest_api"),
 )

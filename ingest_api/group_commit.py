@@ -23,8 +23,10 @@ from psycopg.rows import TupleRow
 
 from ingest_api.errors import DatabaseUnavailable
 from ingest_api.telemetry import WriterMetrics
+from ingest_api.tracing import CommitSpans
 from schemas.metrics import sample_step
 from schemas.problems import ProblemError
+from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class GroupCommit(Generic[Item, Answer]):
         metrics: WriterMetrics | None = None,
     ) -> None:
         self._connect = connect
+        self._spans: CommitSpans[Item] | None = None
         self._statement = statement
         self._limits = limits
         self._metrics = metrics
@@ -112,6 +115,10 @@ class GroupCommit(Generic[Item, Answer]):
         if self._metrics is not None:
             self._metrics.queue_length.set_function(lambda: self._waiting)
         self._lanes = [asyncio.create_task(self._run_lane()) for _ in range(self._limits.connections)]
+
+    def tell(self, spans: CommitSpans[Item]) -> None:
+        """From now on the traces of what is written are told to `spans`."""
+        self._spans = spans
 
     @property
     def queue_share(self) -> float:
@@ -184,6 +191,7 @@ class GroupCommit(Generic[Item, Answer]):
                     continue
                 items = [item for unit in units for item in unit.items]
                 self._in_flight += len(items)
+                taken_ns = time.time_ns()
                 if self._metrics is None:
                     results = await self._settle(lane, items, units)
                 else:
@@ -192,8 +200,11 @@ class GroupCommit(Generic[Item, Answer]):
                     self._metrics.batch_size.observe(len(items))
                     _observe(units, results, self._metrics)
                 _answer(units, results)
+                settled_ns = time.time_ns()
                 self._in_flight -= len(items)
                 await asyncio.sleep(0)  # those who have just been answered may have more: it goes into the next batch
+                if self._spans is not None:
+                    self._spans.note(items, results, taken_ns, settled_ns)
         finally:
             await lane.disconnect()
 
@@ -212,6 +223,13 @@ class GroupCommit(Generic[Item, Answer]):
             _answer(units, nothing)
             raise
         return [unknown] * len(items)
+
+
+def trace_writes(recorder: Recorder | None, *writers: GroupCommit[Any, Any]) -> None:
+    """Has the traces of what these write recorded, if there is a recorder."""
+    if recorder is not None:
+        for writer in writers:
+            writer.tell(CommitSpans(recorder))
 
 
 class _Lane(Generic[Item, Answer]):

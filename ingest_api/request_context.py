@@ -18,6 +18,7 @@ from ingest_api.limits.addresses import Network, client_address
 from ingest_api.logs import RequestContext, current_request
 from ingest_api.security.events import SecurityEvent
 from ingest_api.telemetry import HttpMetrics, trace_context
+from ingest_api.tracing import ServerSpan, Tracing
 from schemas.tokens import Principal
 
 logger = logging.getLogger("ingest_api.requests")
@@ -40,24 +41,29 @@ class RequestContexts:
         metrics: HttpMetrics,
         on_refusal: Callable[[SecurityEvent], None],
         log_every: int,
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._gate = gate
         self._metrics = metrics
         self._on_refusal = on_refusal
         self._log_every = log_every
+        self._tracing = tracing
         self._count = 0
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         started = time.perf_counter()
-        header = (b"x-request-id", _identify(scope))
+        request_id, span = _identify(scope, self._tracing)
+        header = (b"x-request-id", request_id)
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], header]
                 self._observe(scope, message["status"], time.perf_counter() - started)
+                if span is not None and self._tracing is not None:
+                    self._tracing.note_answer(span, scope, message["status"])
             await send(message)
 
         if self._gate.is_closed and scope["method"] not in _READS:
@@ -88,16 +94,20 @@ def describe_request(trusted: Sequence[Network]) -> dict[str, str]:
     return {"request_id": context.request_id.decode(), "address": client_address(context.scope, trusted)}
 
 
-def _identify(scope: Scope) -> bytes:
-    """The request's id. The trace context that goes into what is stored is settled here, so that logs tell of the same
-    trace."""
+def _identify(scope: Scope, tracing: Tracing | None) -> tuple[bytes, ServerSpan | None]:
+    """The request's id, and its span if its trace is sampled. The trace context that goes into what is stored is
+    settled here, so that logs tell of the same trace."""
     request_id = traceparent = None
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             request_id = value
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
-    trace = trace_context(traceparent)
+    span: ServerSpan | None = None
+    if tracing is None:
+        trace = trace_context(traceparent)
+    else:
+        trace, span = tracing.settle(traceparent, may_begin=scope["method"] not in _READS)
     if trace is not traceparent:
         headers = scope["headers"]
         if traceparent is not None:
@@ -106,4 +116,4 @@ def _identify(scope: Scope) -> bytes:
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = trace[3:35].encode()
     current_request.set(RequestContext(request_id, trace, scope))
-    return bytes(request_id)
+    return bytes(request_id), span

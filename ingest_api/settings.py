@@ -147,6 +147,17 @@ class Settings(DatabaseSettings):
     log_every_request: int = Field(
         default=0, ge=0, description="Log each n-th request with its status and duration; 0: none, 1: all."
     )
+    otlp_endpoint: str = Field(
+        default="",
+        description="Address of a collector that takes spans by OTLP over HTTP, such as http://127.0.0.1:4318; empty:"
+        " no traces.",
+    )
+    trace_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Of the traces that begin at this API, so many are sampled; who brings a traceparent has decided.",
+    )
     audit_head_file: Path | None = Field(
         default=None, description="File to which the signed head of the audit log is appended; none by default."
     )

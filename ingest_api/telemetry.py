@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from ingest_api.catalogue import CATALOGUE
 from ingest_api.instruments import Instruments
-
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+from schemas.traces import begin_trace, find_context
 
 
 class WriterMetrics:
@@ -48,9 +44,25 @@ class HttpMetrics:
 
 
 def trace_context(traceparent: str | None) -> str:
-    """The caller's `traceparent` (W3C Trace Context, section 3.2), or a new sampled one if it is absent or
-    malformed."""
-    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
+    """The caller's `traceparent` (W3C Trace Context, section 3.2), or a new one, not sampled, if it is absent or
+    malformed. (Where traces are exported, ingest_api/tracing.py has settled it before.)"""
+    if traceparent is not None and find_context(traceparent) is not None:
         return traceparent
-    random = secrets.token_hex(24)
-    return f"00-{random[:32]}-{random[32:]}-01"
+    return begin_trace(0.0).traceparent
+
+
+class SpanMetrics:
+    """What becomes of spans (tracing.otlp.Counts)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = Instruments(registry, CATALOGUE)
+        self.sent_total = make.counter("ingest_api_spans_sent_total")
+        self.dropped_total = make.counter("ingest_api_spans_dropped_total")
+
+    def sent(self, spans: int) -> None:
+        """The collector has taken these."""
+        self.sent_total.inc(spans)
+
+    def dropped(self, spans: int, reason: str) -> None:
+        """These are lost."""
+        self.dropped_total.labels(reason).inc(spans)

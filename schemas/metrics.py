@@ -144,3 +144,16 @@ class BucketCounts:
 def sample_step(count: int) -> int:
     """Of so many values every how many-th is measured (and counts for as many): all of few, some 64 of many."""
     return max(1, count // LARGEST_SAMPLE)
+
+
+def span_metrics(program: str) -> tuple[Metric, ...]:
+    """What every program counts that exports spans."""
+    return (
+        counter(f"{program}_spans_sent_total", "spans", "Spans that the collector took."),
+        counter(
+            f"{program}_spans_dropped_total",
+            "spans",
+            "Spans that were lost, because too many waited or the collector did not take them.",
+            Label("reason", ("queue_full", "collector")),
+        ),
+    )

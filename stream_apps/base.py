@@ -30,6 +30,7 @@ from stream_apps.records import Record
 from stream_apps.redis_tables.replies import is_passing_reply
 from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import StreamMetrics
+from stream_apps.tracing import RecordSpans, traces_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,16 @@ class StreamApp(faust.App):
             consumer_group_instance_id=settings.group_instance_id or None,
         )
         self.transport = ChunkTransport(self.conf.broker_consumer, self, fetching=fetching)
-        self._parts = parts
+        self._parts = list(parts)
+        self.spans = RecordSpans(name, None)
         self._metrics = metrics
         self._watchdog = watchdog
         self.task(self._watch)
+
+    def tell(self, spans: RecordSpans) -> None:
+        """The traces of what is applied are told to `spans`, which is one more part. Before the app starts."""
+        self.spans = spans
+        self._parts.append(spans)
 
     async def on_start(self) -> None:
         """Opens the parts before the first record comes."""
@@ -248,7 +255,7 @@ async def _apply(
     app: StreamApp, handler: Handler, records: Sequence[Record], metrics: StreamMetrics, watchdog: Watchdog
 ) -> Unsettled:
     """Has the records applied, however long it takes. Raises GivenBack."""
-    started = time.perf_counter()
+    started, started_ns = time.perf_counter(), time.time_ns()
     metrics.records_total.inc(len(records))
     metrics.batch_records.observe(len(records))
     pause = FIRST_PAUSE_SECONDS
@@ -257,13 +264,18 @@ async def _apply(
             unsettled = await handler(records)
         except Exception as error:
             if not is_passing(error):
-                logger.critical("these %d records cannot be applied; the process ends", len(records), exc_info=True)
+                logger.critical(
+                    "these %d records cannot be applied; the process ends%s",
+                    len(records),
+                    traces_of(records),
+                    exc_info=True,
+                )
                 end_process()
             if not app.flow_control.is_active():
-                logger.warning("giving %d records back: %s: %s", len(records), type(error).__name__, error)
+                logger.warning("giving %d records back: %s%s", len(records), describe(error), traces_of(records))
                 raise GivenBack from error
             metrics.retries_total.inc()
-            logger.warning("retrying %d records: %s: %s", len(records), type(error).__name__, error)
+            logger.warning("retrying %d records: %s%s", len(records), describe(error), traces_of(records))
             watchdog.excuse()
             await _pause(app, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -271,7 +283,13 @@ async def _apply(
             break
     metrics.apply_seconds.observe(time.perf_counter() - started)
     metrics.last_progress.set_to_current_time()
+    app.spans.note(records, started_ns)
     return unsettled
+
+
+def describe(error: Exception) -> str:
+    """For a log line."""
+    return f"{type(error).__name__}: {error}"
 
 
 def is_passing(error: Exception) -> bool:

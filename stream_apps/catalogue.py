@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from schemas.channels import CHANNELS
-from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Catalogue, Label, Metric, catalogue, counter, gauge, histogram
+from schemas.metrics import (
+    HOP_BUCKETS,
+    PROCESS_METRICS,
+    Catalogue,
+    Label,
+    Metric,
+    catalogue,
+    counter,
+    gauge,
+    histogram,
+    span_metrics,
+)
 from schemas.topics import TOPICS
 
 APPLY_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -39,6 +50,7 @@ def worker_catalogue(app: str, *own: Metric) -> Catalogue:
             "seconds",
             "How long records have waited without one being committed.",
         ),
+        *span_metrics(app),
         *own,
     )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 # The entries after a seq, in seq order.
 READ_ENTRIES = """
-    SELECT seq, event_id::text, type, payload FROM conversation_log
+    SELECT seq, event_id::text, type, payload, traceparent FROM conversation_log
     WHERE conversation_id = %(conversation_id)s AND seq > %(after_seq)s
     ORDER BY seq LIMIT %(limit)s
 """
 
 # The newest entries before a seq, newest first.
 READ_ENTRIES_BEFORE = """
-    SELECT seq, event_id::text, type, payload FROM conversation_log
+    SELECT seq, event_id::text, type, payload, traceparent FROM conversation_log
     WHERE conversation_id = %(conversation_id)s AND seq < %(before_seq)s
     ORDER BY seq DESC LIMIT %(limit)s
 """
@@ -43,7 +43,7 @@ READ_RECEIPTS = """
 
 # The entries that tell who was in the conversation, and its title, up to a seq.
 READ_STRUCTURE = """
-    SELECT seq, event_id::text, type, payload FROM conversation_log
+    SELECT seq, event_id::text, type, payload, traceparent FROM conversation_log
     WHERE conversation_id = %(conversation_id)s AND seq <= %(up_to_seq)s
       AND type IN ('ConversationCreated', 'ParticipantJoined', 'ParticipantLeft', 'TitleChanged')
     ORDER BY seq

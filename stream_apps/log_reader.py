@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString, Self
 
@@ -30,12 +30,14 @@ class LogUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One row of `conversation_log`. `payload` is the exact JSON text that was stored, UTF-8."""
+    """One row of `conversation_log`. `payload` is the exact JSON text that was stored, UTF-8. `traceparent` is no part
+    of what happened, and not everybody who has an entry knows it."""
 
     seq: int
     event_id: str
     event_type: str
     payload: bytes
+    traceparent: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,8 +376,8 @@ def _bytes(payload: str | None) -> bytes | None:
 
 
 def _entry(row: Sequence[Any]) -> LogEntry:
-    seq, event_id, event_type, payload = row
-    return LogEntry(seq, event_id, event_type, payload.encode())
+    seq, event_id, event_type, payload, traceparent = row
+    return LogEntry(seq, event_id, event_type, payload.encode(), traceparent)
 
 
 async def _find_details(connection: AsyncConnection[tuple[Any, ...]], of: dict[str, Any]) -> ConversationDetails | None:

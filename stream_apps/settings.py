@@ -25,6 +25,11 @@ class StreamSettings(BaseSettings):
     database_password: SecretStr = Field(default=SecretStr(""), description="That role's password.")
     metrics_port: int = Field(default=9101, ge=0, le=65535, description="Port of the app's metrics.")
     metrics_host: str = Field(default="127.0.0.1", description="Address of the app's metrics.")
+    otlp_endpoint: str = Field(
+        default="",
+        description="Address of a collector that takes spans by OTLP over HTTP, such as http://127.0.0.1:4318; empty:"
+        " no traces.",
+    )
     group_instance_id: str = Field(
         default="",
         max_length=249,

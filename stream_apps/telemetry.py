@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
-from schemas.metrics import Catalogue, sample_step
+from schemas.metrics import Catalogue, catalogue, sample_step, span_metrics
 from schemas.passages import find_created_us
 from stream_apps.catalogue import CHANNEL_METRICS, ROUTER, TIMELINE, worker_catalogue
 from stream_apps.instruments import Instruments
@@ -28,6 +28,23 @@ class StreamMetrics:
         self.dead_letters_total = make.counter(f"{app}_dead_letters_total")
         self.lag_records = make.gauge(f"{app}_lag_records")
         self.last_progress = make.gauge(f"{app}_last_batch_timestamp_seconds")
+
+
+class SpanMetrics:
+    """What becomes of a program's spans (tracing.spans.Counts)."""
+
+    def __init__(self, program: str, registry: CollectorRegistry) -> None:
+        make = Instruments(registry, catalogue(*span_metrics(program)))
+        self.sent_total = make.counter(f"{program}_spans_sent_total")
+        self.dropped_total = make.counter(f"{program}_spans_dropped_total")
+
+    def sent(self, spans: int) -> None:
+        """The collector has taken these."""
+        self.sent_total.inc(spans)
+
+    def dropped(self, spans: int, reason: str) -> None:
+        """These are lost."""
+        self.dropped_total.labels(reason).inc(spans)
 
 
 class TimelineMetrics(StreamMetrics):

@@ -17,6 +17,7 @@ from tests.integration.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIL_PORT_VARIABLE = "CHAT4ALL_SMTP_PORT"
+COLLECTOR_VARIABLE = "CHAT4ALL_OTLP_ENDPOINT"
 CHANNELS_ON_LOOPBACK = {
     "CHAT4ALL_WEBHOOK_ALLOW_HTTP": "true",
     "CHAT4ALL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -31,8 +32,16 @@ CHANNELS_ON_LOOPBACK = {
 def stack() -> Iterator[Stack]:
     """The whole system, on ports of its own. Its channels reach what tests serve on loopback."""
     state_dir = Path(tempfile.mkdtemp(prefix="chat4all-test-"))
-    settings = {**CHANNELS_ON_LOOPBACK, MAIL_PORT_VARIABLE: str(free_port()), FOR_SECONDS_VARIABLE: "2"}
-    own = Stack(StackConfig.isolated(ROOT, state_dir, settings))
+    beside = {
+        MAIL_PORT_VARIABLE: str(free_port()),
+        FOR_SECONDS_VARIABLE: "2",
+        # Tests of traces have a collector there, and bring sampled traceparents.
+        COLLECTOR_VARIABLE: f"http://127.0.0.1:{free_port()}",
+        "CHAT4ALL_TRACE_RATIO": "0",
+        # Tests count what is there; the one of the canary has another one of its own.
+        "CHAT4ALL_CANARY_INTERVAL_SECONDS": "100000",
+    }
+    own = Stack(StackConfig.isolated(ROOT, state_dir, {**CHANNELS_ON_LOOPBACK, **beside}))
     try:
         own.up(report=print)
         yield own

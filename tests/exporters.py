@@ -66,13 +66,3 @@ OF_PROCESSES = frozenset(
     {"process_max_fds", "process_open_fds", "process_resident_memory_bytes", "process_start_time_seconds"}
 )
 """What prometheus_client tells of every process of ours."""
-
-AWAITED = frozenset(
-    {
-        "canary_delivery_seconds",
-        "canary_last_delivered_timestamp_seconds",
-        "canary_lost_total",
-        "canary_messages_total",
-    }
-)
-"""Metrics of parts that are being built. What exists is to be taken out of here."""

@@ -19,6 +19,7 @@ from schemas.redis_keys import (
 )
 from stream_apps.log_reader import ConversationSnapshot, LogEntry, latest_changes
 from stream_apps.redis_tables.tables import Advanced, Applied, Head, MembershipChange, ReceiptChange, TimelineEvent
+from tracing.spans import Span
 
 
 @dataclass
@@ -222,3 +223,17 @@ class InMemoryLog:
             for conversation_id, stored in self.conversations.items()
             if user_id in stored.participants
         }
+
+
+@dataclass
+class RecordedSpans:
+    """A recorder (tracing.spans.Recorder) that keeps what it is told."""
+
+    spans: list[Span] = field(default_factory=list)
+    is_closed: bool = False
+
+    def record(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def close(self) -> None:
+        self.is_closed = True

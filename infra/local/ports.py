@@ -37,6 +37,7 @@ class Ports:
     router_metrics: int = 9102
     channels_metrics: int = 9103
     audit_metrics: int = 9105
+    canary_metrics: int = 9106
     postgres_exporter: int = 9187
     redis_exporter: int = 9121
     node_exporter: int = 9100

@@ -94,6 +94,11 @@ def _shared(site: Site) -> dict[str, str]:
     }
 
 
+def _traced(site: Site) -> dict[str, str]:
+    """Where spans go; nowhere, unless whoever starts the stack says."""
+    return {"CHAT4ALL_OTLP_ENDPOINT": site.config.environ.get("CHAT4ALL_OTLP_ENDPOINT", "")}
+
+
 def _database(site: Site, user: str, password: str) -> dict[str, str]:
     return {
         "CHAT4ALL_DATABASE_HOST": HOST,
@@ -250,6 +255,8 @@ def _jwks_file(site: Site) -> str:
 def _ingest_api_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
+        **_traced(site),
+        "CHAT4ALL_TRACE_RATIO": site.config.environ.get("CHAT4ALL_TRACE_RATIO", "0.01"),
         **_database(site, "chat_api", site.secrets.database_api),
         **_redis(site),
         "CHAT4ALL_REDIS_USERNAME": "limiter",
@@ -278,6 +285,7 @@ def _part_addresses(ports: Ports) -> str:
 def _delivery_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
+        **_traced(site),
         "CHAT4ALL_JWKS_FILE": _jwks_file(site),
         "CHAT4ALL_CURSOR_SECRET": site.secrets.cursor_secret,
         "CHAT4ALL_PARTS": _part_addresses(site.config.ports),
@@ -287,6 +295,7 @@ def _delivery_environment(site: Site) -> dict[str, str]:
 def _timeline_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
+        **_traced(site),
         **_metrics(site.config.ports.timeline_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "timeline-1",
     }
@@ -295,6 +304,7 @@ def _timeline_environment(site: Site) -> dict[str, str]:
 def _router_environment(site: Site) -> dict[str, str]:
     return {
         **_shared(site),
+        **_traced(site),
         **_database(site, "chat_reader", site.secrets.database_reader),
         **_metrics(site.config.ports.router_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "router-1",
@@ -304,6 +314,7 @@ def _router_environment(site: Site) -> dict[str, str]:
 def _channels_environment(site: Site) -> dict[str, str]:
     return {
         **_reader(site),
+        **_traced(site),
         **_database(site, "chat_channels", site.secrets.database_channels),
         **_metrics(site.config.ports.channels_metrics),
         "CHAT4ALL_GROUP_INSTANCE_ID": "channels-1",
@@ -338,6 +349,18 @@ def _gateway_environment(site: Site) -> dict[str, str]:
         "CHAT4ALL_DELIVERY_UPSTREAM": f"{HOST}:{ports.delivery}",
         "XDG_DATA_HOME": folder,
         "XDG_CONFIG_HOME": folder,
+    }
+
+
+def _canary_environment(site: Site) -> dict[str, str]:
+    ports = site.config.ports
+    return {
+        **_mark(site),
+        "PYTHONUNBUFFERED": "1",
+        "CHAT4ALL_CANARY_WRITES_URL": f"http://{HOST}:{ports.ingest_api}",
+        "CHAT4ALL_CANARY_READS_URL": f"http://{HOST}:{ports.delivery}",
+        "CHAT4ALL_CANARY_PASSWORD": site.secrets.canary_password,
+        **_metrics(ports.canary_metrics),
     }
 
 
@@ -644,6 +667,13 @@ PROGRAMS = (
         command=lambda _: _python("stream_apps.audit", "run"),
         environment=_audit_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.audit_metrics, "/healthz"),
+    ),
+    Program(
+        name="canary",
+        port="canary_metrics",  # it needs what any client needs, and waits for that by itself
+        command=lambda _: _python("stream_apps.canary", "run"),
+        environment=_canary_environment,
+        is_ready=lambda site: probes.is_http_ready(site.config.ports.canary_metrics, "/healthz"),
     ),
     Program(
         name="blackbox",

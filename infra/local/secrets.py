@@ -25,6 +25,7 @@ class Secrets:
     redis_limiter: str
     redis_exporter: str
     cursor_secret: str
+    canary_password: str
 
 
 def ensure_secrets(folder: Path) -> Secrets:

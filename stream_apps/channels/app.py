@@ -22,8 +22,10 @@ from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer
 from stream_apps.instruments import make_registry
 from stream_apps.producer import Producer
-from stream_apps.telemetry import ChannelMetrics
+from stream_apps.telemetry import ChannelMetrics, SpanMetrics
+from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
+from tracing.spans import open_recorder
 
 REDIS_TIMEOUT_SECONDS = 0.5
 
@@ -52,11 +54,12 @@ def create_app(settings: ChannelSettings) -> StreamApp:
     """The Faust app. Nothing is connected before a worker runs it."""
     registry = make_registry()
     metrics = ChannelMetrics(registry)
+    recorder = open_recorder(settings.otlp_endpoint, "chat4all-channels", SpanMetrics("channels", registry))
     redis = make_redis(settings, timeout_seconds=REDIS_TIMEOUT_SECONDS)
     store = Store(settings.database_arguments() | {"application_name": "chat4all channels"})
     producer = Producer(settings.kafka_bootstrap)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
-    means = Means(store, Outcomes(producer, redis, metrics), metrics, is_passing, end_because_of)
+    means = Means(store, Outcomes(producer, redis, metrics), metrics, is_passing, end_because_of, recorder)
     watchdog = Watchdog(settings.watchdog_seconds)
     adapters = make_adapters(settings)
     patience = Patience(settings.longest_pause_seconds, settings.give_up_seconds)
@@ -79,6 +82,7 @@ def create_app(settings: ChannelSettings) -> StreamApp:
         watchdog=watchdog,
     )
     health.watch(app)
+    app.tell(RecordSpans("channels", recorder))
     _follow_assignment(app, dispatchers, challenges)
     for channel, dispatcher in dispatchers.items():
         requests = Requests(store, dispatcher, dead_letters, metrics)

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 from stream_apps.channels.model import Adapter, Delivered, Health, Outcome, Refused, Target, TryLater, Unavailable
 from stream_apps.channels.outcomes import Outcomes, Result
+from stream_apps.channels.spans import record_letter
 from stream_apps.channels.store import NIL, Line, Page, Store
 from stream_apps.telemetry import ChannelMetrics
+from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Means:
     metrics: ChannelMetrics
     is_passing: Callable[[Exception], bool]
     on_error: Callable[[Exception], object]
+    recorder: Recorder | None = None
 
 
 class Patience(NamedTuple):
@@ -72,6 +75,7 @@ class Dispatcher:
         self._metrics = means.metrics
         self._is_passing = means.is_passing
         self._on_error = means.on_error
+        self._recorder = means.recorder
         self._patience = patience
         self._partitions: frozenset[int] = frozenset()
         self._runs: dict[str, _Run] = {}
@@ -193,7 +197,7 @@ class Dispatcher:
         if page.letter is None:
             return page, Delivered()
         async with self._slots:
-            started = time.perf_counter()
+            started, started_ns = time.perf_counter(), time.time_ns()
             try:
                 outcome = await self._adapter.deliver(target, page.letter)
             except Exception:
@@ -201,6 +205,8 @@ class Dispatcher:
                 outcome = Unavailable("The server failed to send.")
         self._metrics.delivery_seconds.labels(self._channel).observe(time.perf_counter() - started)
         self._metrics.deliveries_total.labels(self._channel, type(outcome).__name__.lower()).inc()
+        if self._recorder is not None:
+            record_letter(self._recorder, self._channel, page.letter, outcome, started_ns)
         if isinstance(outcome, Delivered):
             self._metrics.messages_total.labels(self._channel).inc(len(page.letter.messages))
         return page, outcome

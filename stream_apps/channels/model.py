@@ -37,6 +37,7 @@ class Message:
     body: dict[str, Any] | None
     is_edited: bool = False
     size: int = 0
+    traceparent: str | None = None
 
     @property
     def is_deleted(self) -> bool:

@@ -53,7 +53,7 @@ FIND_CHALLENGES = """
 # The first messages of a line, by others than its user, with their latest change; and the user's latest stay.
 READ_MESSAGES = """
     SELECT p.joined_seq, p.left_seq, c.title, l.seq, l.event_id::text, l.actor_id::text, u.display_name, l.payload,
-           change.type, change.payload
+           l.traceparent, change.type, change.payload
     FROM conversation_log l
     JOIN conversations c USING (conversation_id)
     JOIN participants p ON p.conversation_id = l.conversation_id AND p.user_id = %(user_id)s

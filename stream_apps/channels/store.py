@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
@@ -176,5 +177,6 @@ class Store:
 
 
 def _message(row: Sequence[Any]) -> Message:
-    seq, event_id, actor_id, actor_name, payload, change_type, change = row
-    return make_message(event_id, seq, actor_id, actor_name, payload, (change_type, change) if change_type else None)
+    seq, event_id, actor_id, actor_name, payload, traceparent, change_type, change = row
+    message = make_message(event_id, seq, actor_id, actor_name, payload, (change_type, change) if change_type else None)
+    return replace(message, traceparent=traceparent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,18 +34,22 @@ from stream_apps.delivery.tables import Tables
 from stream_apps.delivery.telemetry import HttpMetrics, ReadMetrics, RequestMetrics, StreamMetrics
 from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
+from stream_apps.telemetry import SpanMetrics
+from tracing.spans import Recorder, open_recorder
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. It starts whether or not Redis and Postgres are there. Raises OSError, ValueError if the
     key file or the console's files cannot be read."""
     registry = make_registry()
+    recorder = open_recorder(settings.otlp_endpoint, "chat4all-delivery", SpanMetrics("delivery", registry))
     parts = _Parts(
         settings=settings,
         registry=registry,
         keys=KeyFile(settings.jwks_file),
         read_metrics=ReadMetrics(registry),
         stream_metrics=StreamMetrics(registry),
+        recorder=recorder,
     )
 
     @asynccontextmanager
@@ -61,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
             timeout_seconds=settings.redis_timeout_seconds,
             breaker=breaker,
             metrics=parts.stream_metrics,
+            recorder=recorder,
         )
         async with _create_redis(settings) as redis, log:
             tables = Tables(redis, breaker=breaker, metrics=parts.read_metrics)
@@ -75,6 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
                 await state.parts.close()
                 await state.presence.close()
                 await hub.close()
+                if recorder is not None:
+                    await asyncio.to_thread(recorder.close)
 
     app = FastAPI(
         title="Chat4All delivery",
@@ -100,6 +108,7 @@ class _Parts:
     keys: KeyFile
     read_metrics: ReadMetrics
     stream_metrics: StreamMetrics
+    recorder: Recorder | None
 
 
 def _create_redis(settings: Settings) -> Redis:
@@ -125,6 +134,7 @@ def _assemble(parts: _Parts, tables: Tables, log: LogReader, hub: Hub) -> State:
         metrics=parts.stream_metrics,
         cursor_secret=settings.cursor_secret.get_secret_value(),
         proof_seconds=settings.stream_proof_seconds,
+        recorder=parts.recorder,
     )
     limits = ClientLimits(
         queue_events=settings.stream_queue_events,

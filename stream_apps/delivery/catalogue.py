@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram
+from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram, span_metrics
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -81,4 +81,5 @@ CATALOGUE = catalogue(
         HOP_BUCKETS,
         Label("way", ("live", "caught_up")),
     ),
+    *span_metrics("delivery"),
 )

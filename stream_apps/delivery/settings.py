@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         description="Seals the cursors of streams; the same for all delivery processes. With a new one, every client "
         "is told of a gap when it comes back.",
     )
+    otlp_endpoint: str = Field(
+        default="",
+        description="Address of a collector that takes spans by OTLP over HTTP, such as http://127.0.0.1:4318; empty:"
+        " no traces.",
+    )
     allowed_origins: list[str] = Field(
         default=[],
         description="Origins of pages that may open a WebSocket, as a JSON list, besides that of the address that "

@@ -17,6 +17,7 @@ _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 class ServerSentEvents:
     """The encoding of `GET /v1/stream` (see Encoding)."""
 
+    name = "sse"
     separator = b""
     # `retry` is how many milliseconds a browser waits before it reconnects. A stream begins with it, so that the
     # headers are flushed at once.

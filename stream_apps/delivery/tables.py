@@ -241,9 +241,11 @@ def _membership(seq: bytes, participation: bytes) -> Membership:
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> LogEntry:
+    passage = fields.get(ENTRY_PASSAGE.encode())
     return LogEntry(
         seq=int(entry_id.partition(b"-")[0]),
         event_id=fields[ENTRY_EVENT_ID.encode()].decode(),
         event_type=fields[ENTRY_EVENT_TYPE.encode()].decode(),
         payload=fields[ENTRY_PAYLOAD.encode()],
+        traceparent=decode_passage(passage.decode()).traceparent if passage is not None else None,
     )

@@ -14,14 +14,17 @@ from stream_apps.log_reader import LogReader
 from stream_apps.producer import Producer
 from stream_apps.router.agents import Router
 from stream_apps.settings import StreamSettings
-from stream_apps.telemetry import RouterMetrics
+from stream_apps.telemetry import RouterMetrics, SpanMetrics
+from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
+from tracing.spans import open_recorder
 
 
 def create_app(settings: StreamSettings) -> StreamApp:
     """The Faust app. Nothing is connected before a worker runs it."""
     registry = make_registry()
     metrics = RouterMetrics(registry)
+    recorder = open_recorder(settings.otlp_endpoint, "chat4all-router", SpanMetrics("router", registry))
     log = LogReader(settings.database_arguments() | {"application_name": "chat4all router"}, max_connections=2)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
     producer = Producer(settings.kafka_bootstrap)
@@ -41,6 +44,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
         fetching=UNHURRIED,
     )
     health.watch(app)
+    app.tell(RecordSpans("router", recorder))
     router = Router(log, producer, dead_letters, metrics)
 
     async def forget(*_: Any, **__: Any) -> None:

@@ -12,15 +12,18 @@ from stream_apps.log_reader import LogReader
 from stream_apps.parking import Attendant, ParkingLot
 from stream_apps.redis_tables.tables import RedisTables
 from stream_apps.settings import StreamSettings
-from stream_apps.telemetry import TimelineMetrics
+from stream_apps.telemetry import SpanMetrics, TimelineMetrics
 from stream_apps.timeline.agents import Receipts, Timeline
+from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
+from tracing.spans import open_recorder
 
 
 def create_app(settings: StreamSettings) -> StreamApp:
     """The Faust app. Nothing is connected before a worker runs it."""
     registry = make_registry()
     metrics = TimelineMetrics(registry)
+    recorder = open_recorder(settings.otlp_endpoint, "chat4all-timeline", SpanMetrics("timeline", registry))
     redis = make_redis(settings)
     log = LogReader(settings.database_arguments() | {"application_name": "chat4all timeline"}, max_connections=2)
     dead_letters = DeadLetters(settings.kafka_bootstrap, limit=settings.dead_letter_limit)
@@ -40,6 +43,7 @@ def create_app(settings: StreamSettings) -> StreamApp:
         watchdog=watchdog,
     )
     health.watch(app)
+    app.tell(RecordSpans("timeline", recorder, tells_append=True))
     app.on_partitions_revoked.connect(lambda *_, **__: lot.clear())
     add_agent(app, CONVERSATION_EVENTS, timeline.apply, metrics, watchdog)
     add_agent(app, RECEIPT_EVENTS, receipts.apply, metrics, watchdog)

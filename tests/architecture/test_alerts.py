@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.alert_cases import Rule, metric_of, metrics_in, read_cases, read_groups, read_rules
-from tests.exporters import AWAITED, EXPORTED, OF_PROCESSES, OF_PROMETHEUS
+from tests.exporters import EXPORTED, OF_PROCESSES, OF_PROMETHEUS
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = "docs/operations.md"
@@ -82,7 +82,7 @@ def sources_of(metric: str) -> set[str]:
 def is_told(metric: str) -> bool:
     """Whether something tells this metric, or a rule records it."""
     exported = {name for names in EXPORTED.values() for name in names}
-    told = our_metrics() | exported | OF_PROCESSES | OF_PROMETHEUS | AWAITED | recorded().keys()
+    told = our_metrics() | exported | OF_PROCESSES | OF_PROMETHEUS | recorded().keys()
     return metric in told or re.sub(r"_(bucket|count|sum)$", "", metric) in told
 
 

@@ -178,6 +178,7 @@ def test_settings_have_the_names_that_the_embedded_stack_gives_them(services: di
         "delivery",
         "gateway",
         "audit",
+        "canary",
         "supervise",
         "migrations",
         "connector",
@@ -217,8 +218,9 @@ def test_passwords_are_kept_out_of_git() -> None:
 def test_the_image_gets_every_package_that_runs_in_it() -> None:
     dockerfile = (ROOT / "infra" / "Dockerfile").read_text()
 
-    for package in ("schemas", "ingest_api", "stream_apps", "connectors"):
+    for package in ("schemas", "tracing", "ingest_api", "stream_apps", "connectors"):
         assert f"COPY {package} ./{package}" in dockerfile
+    assert "COPY clients/python/src/chat4all_client ./chat4all_client" in dockerfile
 
 
 def test_prometheus_scrapes_every_program_that_tells_metrics(services: dict[str, Any]) -> None:

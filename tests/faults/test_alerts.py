@@ -30,7 +30,7 @@ from infra.local.watching import JOBS
 from schemas.topics import CONVERSATION_EVENTS
 from tests.alert_cases import metrics_in, read_groups
 from tests.chat_client import ChatClient
-from tests.exporters import AWAITED, EXPORTED
+from tests.exporters import EXPORTED
 from tests.faults.test_slot_lag import TEXTS, room_for_wal
 from tests.faults.timeline_workers import IS_WHOLE
 
@@ -236,7 +236,7 @@ async def test_what_rules_ask_for_is_told(stack: Stack, watching: Watching) -> N
     told = {job: await watching.told_metrics(job) for job in jobs}
     asked = {metric for _, group in read_groups() for rule in group["rules"] for metric in metrics_in(rule["expr"])}
     elsewhere = {name for job, names in EXPORTED.items() if job not in jobs for name in names}
-    known = set().union(*told.values()) | elsewhere | AWAITED | {"up", "scrape_duration_seconds"}
+    known = set().union(*told.values()) | elsewhere | {"up", "scrape_duration_seconds"}
 
     assert {
         metric

@@ -30,6 +30,7 @@ async def carry(
             try:
                 while (chunk := await client.next_chunk()) is not None:
                     await send(chunk)
+                    client.note_sent()
             finally:
                 client.ended.remove_done_callback(lose_patience)
     except (TimeoutError, OSError):

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from schemas.tokens import Principal
 from stream_apps.delivery.live.encoding import Encoding
+from stream_apps.delivery.live.sending import Sending
 from stream_apps.delivery.telemetry import StreamMetrics
 
 CHUNK_BYTES = 64 * 1024
@@ -67,6 +68,8 @@ class LiveClient:
         self._expires_at = principal.expires_at
         self._queue: list[bytes] = [encoding.preamble] if encoding.preamble else []
         self._queued_bytes = 0
+        self._taken = 0
+        self._sendings: list[tuple[int, Sending]] = []
         self._wanted: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._last_sent_at = self._loop.time()
@@ -79,17 +82,21 @@ class LiveClient:
         """Whether half of what may wait does."""
         return len(self._queue) > self._limits.queue_events // 2 or self._queued_bytes > self._limits.queue_bytes // 2
 
-    def push(self, data: bytes) -> None:
-        """Lets something wait for the client. One for whom too much waits is told to go."""
+    def push(self, data: bytes, sending: Sending | None = None) -> None:
+        """Lets something wait for the client. One for whom too much waits is told to go. `sending` is told when it is
+        sent."""
         if self.ended.done():
             return
         if len(self._queue) >= self._limits.queue_events or self._queued_bytes > self._limits.queue_bytes:
             self._queue.clear()
             self._queued_bytes = 0
+            self._sendings.clear()
             self.end(End.SLOW_CLIENT)
             return
         self._queue.append(data)
         self._queued_bytes += len(data)
+        if sending is not None and sending.take_place():
+            self._sendings.append((self._taken + len(self._queue), sending))
         self._wake()
 
     async def wait_for_room(self) -> None:
@@ -111,6 +118,11 @@ class LiveClient:
         if self._room is not None and not self._room.done() and not self.is_slow:
             self._room.set_result(None)
         return chunk
+
+    def note_sent(self) -> None:
+        """The chunks that were taken are with the transport."""
+        while self._sendings and self._sendings[0][0] <= self._taken:
+            self._sendings.pop(0)[1].note_sent(self.encoding.name)
 
     def tick(self, *, now: float) -> None:
         """Time has passed. `now` is in seconds since the epoch."""
@@ -140,6 +152,7 @@ class LiveClient:
             count = next((n for n, size in enumerate(sizes, start=1) if size >= CHUNK_BYTES), count)
         chunk = self.encoding.separator.join(queue[:count])
         del queue[:count]
+        self._taken += count
         self._queued_bytes = sum(map(len, queue))
         self._metrics.sent_total.inc(count)
         return chunk

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from stream_apps.delivery.live.sending import Sending
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
@@ -18,6 +20,7 @@ class Encoding(Protocol):
     """A way to live clients, as bytes. `event`, `ready` and `gap` are encoded up to their cursor, which is all that
     differs between watchers: `finish` adds it, or closes without one (b"")."""
 
+    name: str
     separator: bytes
     preamble: bytes
     heartbeat: bytes
@@ -44,12 +47,13 @@ class Encoding(Protocol):
 @dataclass(slots=True)
 class LiveEvent:
     """One event for all who watch its conversation. `subject` is the user who left, or whom an ephemeral event is
-    about, if there is one."""
+    about, if there is one; `sending` tells its way if its trace is sampled."""
 
     event_type: str
     payload: bytes
     seq: int
     subject: str | None = None
+    sending: Sending | None = None
     _encoded: dict[Encoding, bytes] = field(default_factory=dict)
 
     def encoded(self, encoding: Encoding) -> bytes:

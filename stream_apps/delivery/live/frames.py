@@ -14,6 +14,7 @@ _LINE_ENDS = re.compile(rb"[\r\n]+")
 class WebSocketLines:
     """The encoding of `GET /v1/ws` (see Encoding): one JSON object per line."""
 
+    name = "websocket"
     separator = b"\n"
     preamble = b""
     heartbeat = b'{"type":"heartbeat"}'

@@ -15,9 +15,11 @@ from schemas.events import ParticipantLeft, parse_event
 from schemas.redis_keys import NO_SEQ, LiveFrame, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
 from stream_apps.delivery.live.encoding import LiveEvent
+from stream_apps.delivery.live.sending import begin_sending
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogReader, LogUnavailable
+from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +89,10 @@ class Hub:
         timeout_seconds: float,
         breaker: Breaker,
         metrics: StreamMetrics,
+        recorder: Recorder | None = None,
     ) -> None:
         self._address = address
+        self._recorder = recorder
         self._log = log
         self._breaker = breaker
         self._timeout_seconds = timeout_seconds
@@ -193,9 +197,13 @@ class Hub:
                 watcher.on_ephemeral(channel.conversation_id, ephemeral)
             return
         leaver = find_leaver(frame.event_type, frame.payload)
-        event = LiveEvent(frame.event_type, frame.payload, frame.seq, subject=leaver)
+        traceparent = frame.passage.traceparent if frame.passage is not None else None
+        sending = begin_sending(self._recorder, traceparent, frame.seq)
+        event = LiveEvent(frame.event_type, frame.payload, frame.seq, subject=leaver, sending=sending)
         for watcher in channel.watchers:
             watcher.on_event(channel.conversation_id, event)
+        if sending is not None:
+            sending.note_fan_out(len(channel.watchers))
         if not self._told:
             # Once around: then those who were woken by what was pushed have sent it.
             loop = asyncio.get_running_loop()

@@ -7,16 +7,19 @@ import logging
 import time
 from dataclasses import dataclass
 
+from schemas.passages import find_created_us
 from stream_apps.delivery.live.bases import Bases, new_base
 from stream_apps.delivery.live.client import End, LiveClient
 from stream_apps.delivery.live.cursors import NO_BASE, Base, CursorWriter, Scope, Sealer
 from stream_apps.delivery.live.encoding import LiveEvent, Subscription
 from stream_apps.delivery.live.hub import Hub, find_leaver
 from stream_apps.delivery.live.progress import Progress
+from stream_apps.delivery.live.sending import Sending, begin_sending
 from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.delivery.telemetry import StreamMetrics
-from stream_apps.log_reader import LogUnavailable, Membership
+from stream_apps.log_reader import LogEntry, LogUnavailable, Membership
+from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class SessionParts:
     metrics: StreamMetrics
     cursor_secret: str
     proof_seconds: float
+    recorder: Recorder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class Session:
             self._early[conversation_id] = event.seq
             return
         if self._progress.take_live(conversation_id, event.seq):
-            self._push(event.encoded(self._client.encoding))
+            self._push(event.encoded(self._client.encoding), event.sending)
             if event.subject == self._client.user_id:
                 self._end_conversation(conversation_id, event.seq)
         if self._progress.behind or self._progress.cursors.needs_base:
@@ -194,11 +198,11 @@ class Session:
         self._unsettled.add(conversation_id)
         self._call_keeper()
 
-    def _push(self, encoded: bytes) -> None:
+    def _push(self, encoded: bytes, sending: Sending | None = None) -> None:
         """Tells the client something that was encoded up to its cursor."""
         if not self._is_closed:
             cursor = self._progress.cursors.current() if self._has_cursors else b""
-            self._client.push(self._client.encoding.finish(encoded, cursor))
+            self._client.push(self._client.encoding.finish(encoded, cursor), sending)
 
     # What the keeper does.
 
@@ -305,7 +309,8 @@ class Session:
                 await self._client.wait_for_room()
                 if progress.take_read(conversation_id, entry.seq):
                     self._parts.metrics.caught_up_total.inc()
-                    self._push(self._client.encoding.event(entry.event_type, entry.payload))
+                    sending = self._begin_catching_up(entry)
+                    self._push(self._client.encoding.event(entry.event_type, entry.payload), sending)
                     now_us = time.time_ns() // 1000
                     self._parts.metrics.observe_caught_up(entry.payload, sent_us=now_us, since_us=self._since_us)
                     if find_leaver(entry.event_type, entry.payload) == self._client.user_id:
@@ -317,6 +322,14 @@ class Session:
                 return
             if len(entries) < MAX_PAGE_ENTRIES and conversation_id not in progress.behind:
                 return
+
+    def _begin_catching_up(self, entry: LogEntry) -> Sending | None:
+        """The sending of an entry that was read, if it is sampled and of this session's time."""
+        sending = begin_sending(self._parts.recorder, entry.traceparent, entry.seq)
+        if sending is None or (find_created_us(entry.payload) or 0) < self._since_us:
+            return None
+        sending.note_fan_out(1)
+        return sending
 
     def _is_patient(self) -> bool:
         return self._failing_since is None or self._loop.time() - self._failing_since < self._parts.proof_seconds

@@ -89,6 +89,7 @@ def test_each_program_and_tool_logs_in_as_its_own_role() -> None:
     }
 
     assert found == {
+        "canary": {"canary_password"},
         "postgres": set(),
         "gateway": set(),
         "supervise": {"database_monitor"},

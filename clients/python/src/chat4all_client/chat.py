@@ -166,6 +166,11 @@ class Chat:
         """The participants who are online, as far as that is known."""
         return list((await self._read(f"/{conversation_id}/presence", {})).json()["online"])
 
+    async def hops(self, conversation_id: str, message_id: str) -> Mapping[str, Any]:
+        """When a message came how far on its way, as the server tells it."""
+        found: Mapping[str, Any] = (await self._read(f"/{conversation_id}/messages/{message_id}/hops", {})).json()
+        return found
+
     async def page(
         self,
         conversation_id: str,

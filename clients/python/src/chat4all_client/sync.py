@@ -175,6 +175,10 @@ class Chat:
         """See chat4all_client.Chat."""
         return self._runner.run(self._chat.online(conversation_id))
 
+    def hops(self, conversation_id: str, message_id: str) -> Mapping[str, Any]:
+        """See chat4all_client.Chat."""
+        return self._runner.run(self._chat.hops(conversation_id, message_id))
+
     def page(
         self,
         conversation_id: str,

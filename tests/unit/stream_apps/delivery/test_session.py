@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
 from schemas.tokens import Principal
+from schemas.traces import begin_trace
 from stream_apps.delivery.live.client import ClientLimits, End, LiveClient
 from stream_apps.delivery.live.encoding import LiveEvent, Subscription
 from stream_apps.delivery.live.session import Beginning, Session, SessionParts
 from stream_apps.delivery.sse import SSE
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogEntry, LogUnavailable, Membership
+from tests.fakes import RecordedSpans
 
 ID = str(uuid.uuid4())
 USER = str(uuid.uuid4())
@@ -90,7 +92,13 @@ class Told:
 
 
 async def begin(
-    log: Log, *, at: int, head: int | None = None, early: tuple[int, ...] = (), limits: ClientLimits = LIMITS
+    log: Log,
+    *,
+    at: int,
+    head: int | None = None,
+    early: tuple[int, ...] = (),
+    limits: ClientLimits = LIMITS,
+    recorder: RecordedSpans | None = None,
 ) -> Told:
     metrics = StreamMetrics(CollectorRegistry())
     parts = SessionParts(
@@ -100,6 +108,7 @@ async def begin(
         metrics=metrics,
         cursor_secret="secret",
         proof_seconds=0,
+        recorder=recorder,
     )
     principal = Principal(USER, "c", frozenset(), expires_at=time.time() + 60)
     client = LiveClient(principal, SSE, limits, metrics)
@@ -235,3 +244,29 @@ async def test_a_receipt_moves_no_cursor_and_waits_for_nobody() -> None:
     told.happen(5)
     told.receipt()
     assert await told.take(2) == ["4", "5"], "while something is missing a receipt is left out"
+
+
+async def test_of_what_is_read_for_a_client_that_was_there_the_sampled_events_are_told_as_sent() -> None:
+    recorded = RecordedSpans()
+
+    class TracedLog(Log):
+        async def read_after(
+            self, conversation_id: str, *, after_seq: int, limit: int, head_seq: int
+        ) -> list[LogEntry]:
+            found = await super().read_after(conversation_id, after_seq=after_seq, limit=limit, head_seq=head_seq)
+            return [self.traced(entry) for entry in found]
+
+        def traced(self, entry: LogEntry) -> LogEntry:
+            year = "2001" if entry.seq == 4 else "2999"  # before the session began, and since
+            payload = f'{{"seq":{entry.seq},"created_at":"{year}-01-02T03:04:05.678901Z"}}'.encode()
+            traceparent = begin_trace(0.0 if entry.seq == 6 else 1.0).traceparent
+            return replace(entry, payload=payload, traceparent=traceparent)
+
+    log = TracedLog([4, 5, 6])
+    log.may_answer.set()
+    told = await begin(log, at=3, head=6, recorder=recorded)
+    while told.session._progress.told_seq(ID) < 6:
+        await asyncio.sleep(0)
+    await told.client.next_chunk()
+    told.client.note_sent()
+    assert [(span.name, span.attributes["chat4all.seq"]) for span in recorded.spans] == [("fan out", 5), ("send", 5)]
