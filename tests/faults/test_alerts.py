@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from infra.local.ports import HOST
 from infra.local.programs import listening_ports
 from infra.local.stack import Stack
 from infra.local.watching import JOBS
+from schemas.ids import conversation_key
 from schemas.topics import CONVERSATION_EVENTS
 from tests.alert_cases import metrics_in, read_groups
 from tests.chat_client import ChatClient
@@ -142,17 +144,23 @@ async def certificate_that_ends(stack: Stack, client: ChatClient, folder: Path) 
 
 @asynccontextmanager
 async def poison(stack: Stack, client: ChatClient, folder: Path) -> AsyncIterator[str]:
-    """Records that nobody can read."""
+    """Records of one conversation that nobody can read, one after another until the alert is there: of a counter's
+    first step a scrape may know nothing."""
     producer = AIOKafkaProducer(bootstrap_servers=f"{HOST}:{stack.ports.kafka}")
     await producer.start()
+    key = conversation_key(str(uuid.uuid4())).encode()
+
+    async def send() -> None:
+        while True:
+            await producer.send_and_wait(CONVERSATION_EVENTS.name, b"{", key, headers=[("seq", b"1")])
+            await asyncio.sleep(1)
+
+    sending = asyncio.create_task(send())
     try:
-        for partition in range(3):
-            await producer.send_and_wait(
-                CONVERSATION_EVENTS.name, b"{}", b"poison", partition=partition, headers=[("seq", b"1")]
-            )
+        yield "timeline"
     finally:
+        sending.cancel()
         await producer.stop()
-    yield "timeline"
 
 
 @asynccontextmanager
