@@ -21,7 +21,7 @@ from stream_apps.delivery.live.cursors import MAX_WITHOUT_BASE
 from tests.chat_client import ChatClient, StreamEvent, User
 from tests.integration.servers import Server, free_port, start_postgres, start_redis
 from tests.integration.world import World, create_world
-from tests.upstream import start_upstream
+from tests.upstream import Upstream, start_upstream
 
 
 @pytest.fixture(scope="module")
@@ -694,14 +694,18 @@ async def test_sigterm_ends_streams_and_the_process_promptly(world: World) -> No
         await client.close()
 
 
-async def test_whoever_is_signed_in_is_told_which_parts_answer(world: World) -> None:
+@pytest.fixture
+def part() -> Iterator[Upstream]:
+    with start_upstream("part") as own:
+        yield own
+
+
+async def test_whoever_is_signed_in_is_told_which_parts_answer(world: World, part: Upstream) -> None:
     alice = await world.register()
-    with start_upstream("part") as part:
-        parts = {"alive": f"http://127.0.0.1:{part.port}/healthz", "dead": f"http://127.0.0.1:{free_port()}/healthz"}
-        async with world.delivery(parts=parts) as client:
-            answers = await asyncio.gather(*(client.get(alice, "/v1/parts") for _ in range(5)))
-            assert (await client.http.get(f"{client.delivery_url}/v1/parts")).status_code == 401
-        asked = len(part.requests)
+    parts = {"alive": f"http://127.0.0.1:{part.port}/healthz", "dead": f"http://127.0.0.1:{free_port()}/healthz"}
+    async with world.delivery(parts=parts) as client:
+        answers = await asyncio.gather(*(client.get(alice, "/v1/parts") for _ in range(5)))
+        assert (await client.http.get(f"{client.delivery_url}/v1/parts")).status_code == 401
     found = answers[0].json()["parts"]
     assert [(each["name"], each["state"]) for each in found] == [
         ("delivery", "up"),
@@ -711,5 +715,5 @@ async def test_whoever_is_signed_in_is_told_which_parts_answer(world: World) -> 
         ("dead", "down"),
     ]
     assert all((each["answered_in_ms"] is None) == (each["state"] == "down") for each in found)
-    assert asked == 1, "however many look, the parts are asked once"
+    assert len(part.requests) == 1, "however many look, the parts are asked once"
     assert all(each.json()["parts"] == found for each in answers)
