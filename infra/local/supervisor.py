@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import shlex
 import socket
 import subprocess
@@ -23,6 +24,8 @@ RPC_TIMEOUT_SECONDS = 30.0
 # Fault codes of supervisor's XML-RPC (supervisor.xmlrpc.Faults).
 ALREADY_STARTED = 60
 NOT_RUNNING = 70
+
+_VARIABLES = re.compile(r"\b[A-Z][A-Z0-9_]*=.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,12 @@ class _UnixTransport(xmlrpc.client.Transport):
         return connection
 
 
+def without_variables(text: str) -> str:
+    """The text with each line cut off where an environment variable begins: when supervisord objects to a line of its
+    configuration, it repeats the line, passwords and all, escaped anew."""
+    return _VARIABLES.sub("… (the rest may have passwords)", text)
+
+
 class Supervisor:
     """One supervisord, reached at its socket. May be used from several threads: each call connects anew."""
 
@@ -169,7 +178,7 @@ class Supervisor:
                 return
             time.sleep(0.02)
         said = (done.stderr or done.stdout).strip() or "it said nothing; see logs/supervisord.log"
-        raise StackError(f"supervisord did not start: {said}")
+        raise StackError(f"supervisord did not start: {without_variables(said)}")
 
     def info(self, name: str) -> ProcessInfo:
         """The program's state now."""

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from infra.local.config import StackConfig
+from infra.local.errors import StackError
 from infra.local.postgres import Account
 from infra.local.programs import PROGRAMS, STACK_MARK, TOOLS, Site
 from infra.local.secrets import Secrets
-from infra.local.supervisor import Command, render_config
+from infra.local.supervisor import Command, Supervisor, render_config
 
 ROOT = Path("/srv/100% chat")
 STATE = ROOT / ".local" / "state"
@@ -112,3 +115,18 @@ def test_each_program_and_tool_logs_in_as_its_own_role() -> None:
         "outboxes": {"database_owner"},
         "recover": {"database_recovery"},
     }
+
+
+def test_a_configuration_that_supervisord_refuses_is_told_without_passwords(tmp_path: Path) -> None:
+    config = tmp_path / "supervisord.conf"
+    config.write_text(
+        f"[supervisord]\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n"
+        "[program:api]\ncommand=true\n"
+        'environment=CHAT4ALL_DATABASE_PASSWORD="open \\"sesame\\" now",'
+        'CHAT4ALL_REDIS_PASSWORD=abracadabra,BAD="%(x)s"\n'
+    )
+    with pytest.raises(StackError) as error:
+        Supervisor(tmp_path / "socket").launch(config, {"PATH": "/usr/bin:/bin"})
+    assert "the rest may have passwords" in str(error.value)
+    assert "sesame" not in str(error.value)
+    assert "abracadabra" not in str(error.value)
