@@ -11,6 +11,8 @@ from functools import partial
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import make_registry
+from infra.telemetry.spans import exporting, open_recorder
 from ingest_api import health
 from ingest_api.admission.address_gate import AddressGate
 from ingest_api.admission.crowd import Crowd
@@ -27,7 +29,6 @@ from ingest_api.dispatch import CommandDispatch
 from ingest_api.errors import register_error_handlers
 from ingest_api.group_commit import GroupCommit, Limits, trace_writes
 from ingest_api.http_protocol import DoorProtocol
-from ingest_api.instruments import make_registry
 from ingest_api.log_writer import CHANGE_CONVERSATIONS, LogWriter
 from ingest_api.messages.routes import batch_router
 from ingest_api.messages.routes import router as messages_router
@@ -51,7 +52,6 @@ from ingest_api.users.routes import lookup_router
 from ingest_api.users.routes import router as users_router
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
-from tracing.spans import exporting, open_recorder
 
 PUBLIC_ROUTES = frozenset(
     {

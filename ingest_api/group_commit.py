@@ -21,12 +21,12 @@ import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
+from infra.telemetry.spans import Recorder
 from ingest_api.errors import DatabaseUnavailable
 from ingest_api.telemetry import WriterMetrics
 from ingest_api.tracing import CommitSpans
 from schemas.metrics import sample_step
 from schemas.problems import ProblemError
-from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.catalogue import CATALOGUE
-from ingest_api.instruments import Instruments
 from schemas.traces import begin_trace, find_context
 
 
@@ -52,7 +52,7 @@ def trace_context(traceparent: str | None) -> str:
 
 
 class SpanMetrics:
-    """What becomes of spans (tracing.otlp.Counts)."""
+    """What becomes of spans (infra.telemetry.otlp.Counts)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = Instruments(registry, CATALOGUE)

@@ -9,9 +9,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from starlette.types import Scope
 
+from infra.telemetry.spans import Batch, Item, Recorder, Span, record_batch
 from schemas.problems import ProblemError
 from schemas.traces import TraceContext, begin_trace, find_context, find_sampled, follow
-from tracing.spans import Batch, Item, Recorder, Span, record_batch
 
 
 class ServerSpan(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import Instruments
 from schemas.metrics import Catalogue, catalogue, sample_step, span_metrics
 from schemas.passages import find_created_us
 from stream_apps.catalogue import CHANNEL_METRICS, ROUTER, TIMELINE, worker_catalogue
-from stream_apps.instruments import Instruments
 from stream_apps.records import Record
 
 HALF_A_MILLISECOND = 500
@@ -31,7 +31,7 @@ class StreamMetrics:
 
 
 class SpanMetrics:
-    """What becomes of a program's spans (tracing.spans.Counts)."""
+    """What becomes of a program's spans (infra.telemetry.spans.Counts)."""
 
     def __init__(self, program: str, registry: CollectorRegistry) -> None:
         make = Instruments(registry, catalogue(*span_metrics(program)))

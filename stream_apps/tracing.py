@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from infra.telemetry.spans import Attributes, Batch, Item, Recorder, Span, record_batch
 from schemas.envelope import HEADER_TRACEPARENT
 from schemas.passages import find_created_us
 from schemas.topics import CONVERSATION_EVENTS
 from schemas.traces import TraceContext, find_sampled, follow
 from stream_apps.records import Record
-from tracing.spans import Attributes, Batch, Item, Recorder, Span, record_batch
 
 LOGGED_TRACES = 3
 """Of the records of a batch, in a log line."""

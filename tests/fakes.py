@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from infra.telemetry.spans import Span
 from schemas.passages import decode_passage
 from schemas.redis_keys import (
     TIMELINE_LENGTH,
@@ -19,7 +20,6 @@ from schemas.redis_keys import (
 )
 from stream_apps.log_reader import ConversationSnapshot, LogEntry, latest_changes
 from stream_apps.redis_tables.tables import Advanced, Applied, Head, MembershipChange, ReceiptChange, TimelineEvent
-from tracing.spans import Span
 
 
 @dataclass
@@ -227,7 +227,7 @@ class InMemoryLog:
 
 @dataclass
 class RecordedSpans:
-    """A recorder (tracing.spans.Recorder) that keeps what it is told."""
+    """A recorder (infra.telemetry.spans.Recorder) that keeps what it is told."""
 
     spans: list[Span] = field(default_factory=list)
     is_closed: bool = False

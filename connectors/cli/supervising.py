@@ -15,9 +15,9 @@ from pythonjsonlogger.json import JsonFormatter
 from connectors.cli.applying import EnvironmentOption, Paths, declared
 from connectors.cli.context import CONNECT_URL, Context, Exit, UrlOption, example, fail
 from connectors.database import Database, DatabaseUnreachable, find_address
-from connectors.instruments import make_registry
 from connectors.supervise.telemetry import SuperviseMetrics
 from connectors.supervise.watch import Chance, Watch
+from infra.telemetry.instruments import make_registry
 
 logger = logging.getLogger("connectors.supervise")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from connectors.instruments import Instruments
 from connectors.supervise.catalogue import CATALOGUE
+from infra.telemetry.instruments import Instruments
 
 
 class SuperviseMetrics:

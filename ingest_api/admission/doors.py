@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.admission.gate import Gate, GateMetrics, Quotas
 from ingest_api.admission.ladder import AdmissionMetrics, Ladder
 from ingest_api.admission.model import Thresholds
 from ingest_api.admission.sampler import Sampler, SlotReader
 from ingest_api.catalogue import CATALOGUE
 from ingest_api.database import connector
-from ingest_api.instruments import Instruments
 from ingest_api.limits.limiter import RateLimiter
 from ingest_api.limits.shared import NoSharedBuckets, RedisBuckets
 from ingest_api.settings import Settings

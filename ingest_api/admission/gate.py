@@ -8,10 +8,10 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.admission.ladder import Ladder
 from ingest_api.admission.model import AdmissionState, RequestClass
 from ingest_api.catalogue import CATALOGUE
-from ingest_api.instruments import Instruments
 from ingest_api.limits.buckets import Limit, Standing
 from ingest_api.limits.limiter import RateLimited, RateLimiter, Spend, raw_headers_of
 from ingest_api.limits.quotas import Quota

@@ -7,6 +7,7 @@ import secrets
 
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.admission.model import (
     ADMITTED_SHARE,
     RETRY_SECONDS,
@@ -20,7 +21,6 @@ from ingest_api.admission.model import (
 )
 from ingest_api.admission.refusals import Overloaded
 from ingest_api.catalogue import CATALOGUE
-from ingest_api.instruments import Instruments
 
 logger = logging.getLogger(__name__)
 

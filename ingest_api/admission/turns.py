@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.admission.refusals import Overloaded, overloaded
 from ingest_api.catalogue import CATALOGUE
-from ingest_api.instruments import Instruments
 
 
 class TurnMetrics:

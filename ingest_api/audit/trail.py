@@ -17,9 +17,9 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.telemetry.instruments import Instruments
 from ingest_api.catalogue import CATALOGUE
 from ingest_api.group_commit import Connect, GroupCommit, Limits, Statement
-from ingest_api.instruments import Instruments
 from ingest_api.limits.buckets import Limit
 from ingest_api.limits.quotas import Quota
 from ingest_api.security.events import SecurityEvent

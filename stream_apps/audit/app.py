@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from infra.telemetry.instruments import make_registry
 from stream_apps.audit.auditor import Auditor
 from stream_apps.audit.comparison import Comparison
 from stream_apps.audit.healer import Healer
@@ -24,7 +25,6 @@ from stream_apps.audit.topic import TopicReader
 from stream_apps.backfill_run import Backfill, Pace
 from stream_apps.clients import make_redis
 from stream_apps.health_server import Health, HealthServer
-from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogUnavailable
 from stream_apps.log_scanner import LogScanner
 from stream_apps.rebuilding import Rebuilder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import Instruments
 from stream_apps.audit.catalogue import CATALOGUE
-from stream_apps.instruments import Instruments
 
 
 class AuditMetrics:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from chat4all_client import Chat, ChatError, Event, Gap, LoggedOut, NotAccepted, Refused
+from infra.telemetry.instruments import make_registry
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.canary.model import Ledger, choose_conversations, hop_seconds
 from stream_apps.canary.settings import CanarySettings
 from stream_apps.canary.telemetry import CanaryMetrics
 from stream_apps.health_server import Health, HealthServer
-from stream_apps.instruments import make_registry
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from infra.telemetry.instruments import Instruments
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.canary.catalogue import CATALOGUE, HOPS
-from stream_apps.instruments import Instruments
 
 
 class CanaryMetrics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from infra.telemetry.instruments import make_registry
+from infra.telemetry.spans import open_recorder
 from schemas.channels import EMAIL, WEBHOOK
 from schemas.topics import USER_EVENTS, channel_topic
 from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
@@ -20,12 +22,10 @@ from stream_apps.channels.webhook import WebhookAdapter
 from stream_apps.clients import RedisPart, make_redis
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer
-from stream_apps.instruments import make_registry
 from stream_apps.producer import Producer
 from stream_apps.telemetry import ChannelMetrics, SpanMetrics
 from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
-from tracing.spans import open_recorder
 
 REDIS_TIMEOUT_SECONDS = 0.5
 

@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from infra.telemetry.spans import Recorder
 from stream_apps.channels.model import Adapter, Delivered, Health, Outcome, Refused, Target, TryLater, Unavailable
 from stream_apps.channels.outcomes import Outcomes, Result
 from stream_apps.channels.spans import record_letter
 from stream_apps.channels.store import NIL, Line, Page, Store
 from stream_apps.telemetry import ChannelMetrics
-from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 

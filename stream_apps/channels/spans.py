@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from infra.telemetry.spans import Batch, Item, Recorder, record_batch
 from schemas.traces import find_sampled
 from stream_apps.channels.model import Delivered, Letter, Outcome
-from tracing.spans import Batch, Item, Recorder, record_batch
 
 
 def record_letter(recorder: Recorder, channel: str, letter: Letter, outcome: Outcome, start_ns: int) -> None:

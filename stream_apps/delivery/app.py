@@ -13,6 +13,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from infra.telemetry.instruments import make_registry
+from infra.telemetry.spans import Recorder, open_recorder
 from schemas.key_files import KeyFile
 from schemas.tokens import TokenVerifier
 from stream_apps.breaker import Breaker
@@ -32,10 +34,8 @@ from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 from stream_apps.delivery.tables import Tables
 from stream_apps.delivery.telemetry import HttpMetrics, ReadMetrics, RequestMetrics, StreamMetrics
-from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 from stream_apps.telemetry import SpanMetrics
-from tracing.spans import Recorder, open_recorder
 
 
 def create_app(settings: Settings) -> FastAPI:

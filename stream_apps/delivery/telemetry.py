@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.telemetry.instruments import Instruments
 from schemas.metrics import sample_step
 from schemas.passages import find_created_us
 from schemas.redis_keys import LiveFrame
 from stream_apps.delivery.catalogue import CATALOGUE
-from stream_apps.instruments import Instruments
 
 
 class HttpMetrics:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from infra.telemetry.instruments import make_registry
+from infra.telemetry.spans import open_recorder
 from schemas.topics import CONVERSATION_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent
 from stream_apps.chunk_transport import UNHURRIED
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer
-from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 from stream_apps.producer import Producer
 from stream_apps.router.agents import Router
@@ -17,7 +18,6 @@ from stream_apps.settings import StreamSettings
 from stream_apps.telemetry import RouterMetrics, SpanMetrics
 from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
-from tracing.spans import open_recorder
 
 
 def create_app(settings: StreamSettings) -> StreamApp:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from infra.telemetry.instruments import make_registry
+from infra.telemetry.spans import open_recorder
 from schemas.topics import CONVERSATION_EVENTS, RECEIPT_EVENTS
 from stream_apps.base import StreamApp, Watchdog, add_agent, end_because_of, is_passing
 from stream_apps.clients import RedisPart, make_redis
 from stream_apps.dead_letters import DeadLetters
 from stream_apps.health_server import HealthServer
-from stream_apps.instruments import make_registry
 from stream_apps.log_reader import LogReader
 from stream_apps.parking import Attendant, ParkingLot
 from stream_apps.redis_tables.tables import RedisTables
@@ -16,7 +17,6 @@ from stream_apps.telemetry import SpanMetrics, TimelineMetrics
 from stream_apps.timeline.agents import Receipts, Timeline
 from stream_apps.tracing import RecordSpans
 from stream_apps.worker_health import WorkerHealth
-from tracing.spans import open_recorder
 
 
 def create_app(settings: StreamSettings) -> StreamApp:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "tracing", "ingest_api", "stream_apps", "connectors", "infra")
+PACKAGES = ("schemas", "ingest_api", "stream_apps", "connectors", "infra")
 
 
 def modules() -> list[str]:

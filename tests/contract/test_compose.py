@@ -218,7 +218,7 @@ def test_passwords_are_kept_out_of_git() -> None:
 def test_the_image_gets_every_package_that_runs_in_it() -> None:
     dockerfile = (ROOT / "infra" / "Dockerfile").read_text()
 
-    for package in ("schemas", "tracing", "ingest_api", "stream_apps", "connectors"):
+    for package in ("schemas", "infra/telemetry", "ingest_api", "stream_apps", "connectors"):
         assert f"COPY {package} ./{package}" in dockerfile
     assert "COPY clients/python/src/chat4all_client ./chat4all_client" in dockerfile
 

@@ -10,10 +10,12 @@ from collections import Counter
 
 from infra.local.stack import Stack
 from tests.api_process import ApiProcess, api_process
+from tests.benchmarks.load import request_head
 from tests.chat_client import ChatClient
 
 CONNECTIONS = 150
 ROUNDS = 3
+BODY = json.dumps({"body": {"type": "text", "text": "x"}}).encode()
 
 
 class Wire:
@@ -45,18 +47,15 @@ class Wire:
 async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient) -> None:
     alice = await client.register("alice")
     conversation_id = await client.create_conversation(alice)
-    body = json.dumps({"body": {"type": "text", "text": "x"}}).encode()
-    head = (
-        f"POST /v1/conversations/{conversation_id}/messages HTTP/1.1\r\nHost: a\r\n"
-        f"Authorization: Bearer {alice.token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode()
+    head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
+    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
     seqs: list[int] = []
     statuses: Counter[int] = Counter()
 
     async def send(api: ApiProcess, number: int) -> None:
         wire = await Wire.open(api)
         for _ in range(ROUNDS):
-            parts = [head + body] if number % 5 else [head, body]  # some come in pieces
+            parts = [head + BODY] if number % 5 else [head, BODY]  # some come in pieces
             status, headers, answer = await wire.ask(*parts)
             statuses[status] += 1
             assert re.fullmatch("[0-9a-f]{32}", headers["x-request-id"])
@@ -87,14 +86,11 @@ async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient
 async def test_who_is_held_when_the_process_ends_is_told_so(stack: Stack, client: ChatClient) -> None:
     alice = await client.register("alice")
     conversation_id = await client.create_conversation(alice)
-    body = json.dumps({"body": {"type": "text", "text": "x"}}).encode()
-    head = (
-        f"POST /v1/conversations/{conversation_id}/messages HTTP/1.1\r\nHost: a\r\n"
-        f"Authorization: Bearer {alice.token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode()
+    head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
+    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
     async with api_process(stack, CHAT4ALL_COMMANDS_SERVED="1", CHAT4ALL_COMMAND_PATIENCE_SECONDS="30") as api:
         wires = [await Wire.open(api) for _ in range(CONNECTIONS)]
-        asking = [asyncio.create_task(wire.ask(head + body)) for wire in wires]
+        asking = [asyncio.create_task(wire.ask(head + BODY)) for wire in wires]
         await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         await api.end()
         answers = await asyncio.gather(*asking)

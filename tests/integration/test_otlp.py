@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
+from infra.telemetry.otlp import CLOSE_SECONDS, QUEUE_SPANS, OtlpRecorder
+from infra.telemetry.spans import Span
 from schemas.traces import TraceContext, begin_trace, follow
 from tests.collector import collector_at
 from tests.integration.servers import free_port
-from tracing.otlp import CLOSE_SECONDS, QUEUE_SPANS, OtlpRecorder
-from tracing.spans import Span
 
 
 class Counts:

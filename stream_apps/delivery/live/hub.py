@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from infra.telemetry.spans import Recorder
 from schemas.events import ParticipantLeft, parse_event
 from schemas.redis_keys import NO_SEQ, LiveFrame, decode_live_frame, live_channel, user_live_channel
 from stream_apps.breaker import Breaker
@@ -19,7 +20,6 @@ from stream_apps.delivery.live.sending import begin_sending
 from stream_apps.delivery.live.subscriber import Subscriber, SubscriberLost
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogReader, LogUnavailable
-from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 
+from infra.telemetry.spans import Attributes, Recorder, Span
 from schemas.traces import TraceContext, find_sampled, follow
-from tracing.spans import Attributes, Recorder, Span
 
 MOST_CLIENTS = 8
 """Of one event and process: a conversation may have thousands, who are all sent it in the same moment."""

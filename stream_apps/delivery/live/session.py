@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from infra.telemetry.spans import Recorder
 from schemas.passages import find_created_us
 from stream_apps.delivery.live.bases import Bases, new_base
 from stream_apps.delivery.live.client import End, LiveClient
@@ -19,7 +20,6 @@ from stream_apps.delivery.reads import Reads
 from stream_apps.delivery.tables import TablesUnavailable
 from stream_apps.delivery.telemetry import StreamMetrics
 from stream_apps.log_reader import LogEntry, LogUnavailable, Membership
-from tracing.spans import Recorder
 
 logger = logging.getLogger(__name__)
 

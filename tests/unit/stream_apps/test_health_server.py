@@ -11,9 +11,9 @@ from typing import Any, cast
 import httpx
 from prometheus_client import CollectorRegistry, generate_latest
 
+from infra.telemetry.instruments import make_registry
 from stream_apps.base import StreamApp, Watchdog
 from stream_apps.health_server import Health, HealthServer
-from stream_apps.instruments import make_registry
 from stream_apps.worker_health import WorkerHealth
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from infra.telemetry.spans import MOST_LINKS, Batch, Item, open_recorder, record_batch
 from schemas.traces import begin_trace
 from tests.fakes import RecordedSpans
-from tracing.spans import MOST_LINKS, Batch, Item, open_recorder, record_batch
 
 
 class Counting:
@@ -52,7 +52,8 @@ def test_without_a_collector_there_is_no_recorder_and_no_exporter_is_loaded() ->
     assert open_recorder("", "service", Counting()) is None
     program = (
         "import sys, ingest_api.app, stream_apps.timeline.app, stream_apps.delivery.app\n"
-        "assert 'tracing.spans' in sys.modules\n"
-        "assert not [name for name in sys.modules if name.startswith(('opentelemetry.exporter', 'tracing.otlp'))]\n"
+        "assert 'infra.telemetry.spans' in sys.modules\n"
+        "loaded = ('opentelemetry.exporter', 'infra.telemetry.otlp')\n"
+        "assert not [name for name in sys.modules if name.startswith(loaded)]\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)

@@ -24,8 +24,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from infra.telemetry.spans import Counts, Span
 from schemas.traces import TraceContext
-from tracing.spans import Counts, Span
 
 logger = logging.getLogger(__name__)
 

@@ -57,7 +57,7 @@ def open_recorder(endpoint: str, service: str, counts: Counts) -> Recorder | Non
     http://127.0.0.1:4318; None without one, and then no exporter is loaded."""
     if not endpoint:
         return None
-    from tracing.otlp import OtlpRecorder  # noqa: PLC0415 - it takes a quarter of a second
+    from infra.telemetry.otlp import OtlpRecorder  # noqa: PLC0415 - it takes a quarter of a second
 
     return OtlpRecorder(endpoint, service, counts)
 
