@@ -49,12 +49,16 @@ def backfill(world: World, scanner: LogScanner, **options: Any) -> Backfill:
 
 
 async def everything(world: World) -> dict[str, Any]:
-    """All that the tables hold, without the epochs, which differ between lives."""
+    """All that the tables hold, without the epochs and the passages of entries, which differ between lives."""
     held: dict[str, Any] = {}
     keys: Any = await world.redis.keys("*")
     for key in keys:
         if await world.redis.type(key) == b"stream":
-            held[key.decode()] = await world.redis.xrange(key)
+            entries: Any = await world.redis.xrange(key)
+            held[key.decode()] = [
+                (entry_id, {name: value for name, value in fields.items() if name != b"passage"})
+                for entry_id, fields in entries
+            ]
         else:
             table = await world.redis.hgetall(key)
             table.pop(b"epoch", None)
