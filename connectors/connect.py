@@ -281,8 +281,8 @@ def _failure(response: httpx.Response) -> ConnectError:
         return RejectedConfig(message.rpartition("Exception: ")[2].partition(", available connectors are")[0])
     if status == 409 and "already exists" in message:
         return AlreadyThere(message)
-    if "trying to forward REST request" in message:
-        status = 409  # the worker that led the others is gone, and they have not noticed yet
+    if "trying to forward REST request" in message or "a rebalance is expected" in message:
+        status = 409  # the worker that led the others is gone, and they have not noticed yet; or they are about to
     kinds: dict[int, tuple[type[ConnectError], str]] = {
         404: (UnknownConnector, ""),
         409: (RebalanceInProgress, "Connect was rebalancing until the deadline: "),

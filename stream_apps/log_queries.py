@@ -66,9 +66,10 @@ READ_LAST_MESSAGE = """
 
 # The latest change of each of some messages, up to a seq. A change is younger than its message.
 READ_CHANGES = """
-    SELECT DISTINCT ON (message_id) message_id, seq, event_id::text, type, payload
+    SELECT DISTINCT ON (message_id) message_id, seq, event_id::text, type, payload, traceparent
     FROM (
-        SELECT payload::json ->> 'message_id' AS message_id, seq, event_id, type, payload FROM conversation_log
+        SELECT payload::json ->> 'message_id' AS message_id, seq, event_id, type, payload, traceparent
+        FROM conversation_log
         WHERE conversation_id = %(conversation_id)s AND seq > %(after_seq)s AND seq <= %(up_to_seq)s
           AND type IN ('MessageEdited', 'MessageDeleted')) change
     WHERE message_id = ANY (%(message_ids)s)

@@ -72,8 +72,14 @@ async def test_a_redis_that_was_flushed_while_nothing_happens_is_filled_again(st
             await wait_for_head(redis, conversation_id, 2)
             assert await redis.xlen(redis_keys.timeline_key(conversation_id)) == 2
         for user in (alice, bob):
-            table: Any = await redis.hgetall(redis_keys.user_conversations_key(user.user_id))
-            assert {name.decode() for name in table} == {redis_keys.USER_COMPLETE, *ids}
+            async with asyncio.timeout(PATIENCE_SECONDS):  # users come after conversations
+                while await conversations_of(redis, user) != {redis_keys.USER_COMPLETE, *ids}:
+                    await asyncio.sleep(0.1)
+
+
+async def conversations_of(redis: redis_client.Redis, user: User) -> set[str]:
+    table: Any = await redis.hgetall(redis_keys.user_conversations_key(user.user_id))
+    return {name.decode() for name in table}
 
 
 @dataclass

@@ -40,8 +40,9 @@ class Wire:
         headers = dict(line.lower().split(": ", 1) for line in lines)
         return int(status.split(" ")[1]), headers, await self._reader.readexactly(int(headers["content-length"]))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._writer.close()
+        await self._writer.wait_closed()
 
 
 async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient) -> None:
@@ -67,7 +68,7 @@ async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient
                 assert headers["content-type"] == "application/problem+json"
                 assert json.loads(answer)["type"] == "urn:chat4all:problem:overloaded"
                 assert headers["retry-after"] in set("12345")
-        wire.close()
+        await wire.close()
 
     settings = {"CHAT4ALL_COMMANDS_SERVED": "1", "CHAT4ALL_COMMAND_PATIENCE_SECONDS": "0.05"}
     async with api_process(stack, **settings) as api:
@@ -95,7 +96,7 @@ async def test_who_is_held_when_the_process_ends_is_told_so(stack: Stack, client
         await api.end()
         answers = await asyncio.gather(*asking)
         for wire in wires:
-            wire.close()
+            await wire.close()
     for status, headers, answer in answers:
         assert status == 201 or (status, headers["connection"]) == (503, "close")
         assert status == 201 or json.loads(answer)["type"] == "urn:chat4all:problem:shutting-down"

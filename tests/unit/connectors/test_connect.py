@@ -23,6 +23,9 @@ CUT_OFF = httpx.RemoteProtocolError("Server disconnected without sending a respo
 NO_LEADER = httpx.Response(
     500, json={"error_code": 500, "message": "IO Error trying to forward REST request: Connection refused"}
 )
+ABOUT_TO_REBALANCE = httpx.Response(
+    500, json={"error_code": 500, "message": "Request cannot be completed because a rebalance is expected"}
+)
 NOT_READY = httpx.Response(503, json={"error_code": 503, "message": "the worker is starting"})
 
 
@@ -32,7 +35,7 @@ def client(connect: FakeConnect, seconds: float = 10) -> tuple[ConnectClient, Fa
     return ConnectClient([connect.client()], deadline), fake_time
 
 
-@pytest.mark.parametrize("passing", [REFUSED, CUT_OFF, REBALANCING, STARTING, NOT_READY, NO_LEADER])
+@pytest.mark.parametrize("passing", [REFUSED, CUT_OFF, REBALANCING, STARTING, NOT_READY, NO_LEADER, ABOUT_TO_REBALANCE])
 def test_what_passes_is_waited_for(passing: httpx.Response | Exception) -> None:
     connect = FakeConnect(plugins={}, interruptions=[passing, passing, passing])
     under_test, fake_time = client(connect)
