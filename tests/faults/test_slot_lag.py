@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import httpx
 import psycopg
+import pytest
 
 from infra.local.postgres import DATABASE, OWNER
 from infra.local.stack import Stack
@@ -23,7 +24,7 @@ SENDERS = 4
 PAUSE_SECONDS = 0.08
 """Between a sender's messages. Each is some 100 KB of WAL: there are seconds between two steps of the ladder, which the
 API looks at once per second."""
-SECONDS = 120
+SECONDS = 240
 
 
 @contextmanager
@@ -98,6 +99,7 @@ async def send_batch(client: ChatClient, user: User, conversation_id: str) -> ht
     )
 
 
+@pytest.mark.timeout(600)
 async def test_the_ladder_is_climbed_in_order_and_nothing_accepted_is_lost(stack: Stack, client: ChatClient) -> None:
     alice = await client.register("alice")
     ids = [await client.create_conversation(alice) for _ in range(SENDERS)]
