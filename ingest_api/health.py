@@ -55,10 +55,11 @@ async def get_health() -> dict[str, str]:
 @router.get("/readyz", summary="Can messages be accepted?", responses=problems(NotReady))
 async def get_readiness(chat: Chat) -> dict[str, str]:
     """Checks the database, the publication and the replication slot, and tells the step of the admission ladder."""
-    admission = chat.gate.state.name.lower()
     obstacles = await find_obstacles(chat.engine)
-    if chat.gate.state >= AdmissionState.RED:
-        obstacles.append(SENTENCES[chat.gate.state])
+    state = chat.gate.state  # once: the answer must not contradict itself
+    admission = state.name.lower()
+    if state >= AdmissionState.RED:
+        obstacles.append(SENTENCES[state])
     if chat.gate.is_closed:
         obstacles.append("This process is about to end.")
     if obstacles:

@@ -54,8 +54,14 @@ class Steps:
         self.client = client
         self.seen: list[str] = []
         self.alive: set[int] = set()
+        self.watching = asyncio.create_task(self._watch())
 
-    async def watch(self) -> None:
+    def must_still_watch(self) -> None:
+        """Raises what has ended the watch."""
+        if self.watching.done():
+            self.watching.result()
+
+    async def _watch(self) -> None:
         while True:
             answer = await self.client.http.get(f"{self.client.ingest_url}/readyz")
             step = str(answer.json()["admission"])
@@ -68,6 +74,7 @@ class Steps:
     async def wait_for(self, step: str) -> None:
         deadline = time.monotonic() + SECONDS
         while self.seen[-1:] != [step]:
+            self.must_still_watch()
             assert time.monotonic() < deadline, f"{step} was not seen, but {self.seen}"
             await asyncio.sleep(0.05)
 
@@ -79,6 +86,7 @@ async def send_until(
     accepted = refused = 0
     deadline = time.monotonic() + SECONDS
     while steps.seen[-1:] != [stop_at]:
+        steps.must_still_watch()
         assert time.monotonic() < deadline, steps.seen
         answer = await client.post_message(user, conversation_id, TEXTS[accepted % len(TEXTS)])
         if answer.status_code == 201:
@@ -105,7 +113,6 @@ async def test_the_ladder_is_climbed_in_order_and_nothing_accepted_is_lost(stack
     ids = [await client.create_conversation(alice) for _ in range(SENDERS)]
     steps = Steps(client)
     with room_for_wal(stack, ROOM) as database:
-        watching = asyncio.create_task(steps.watch())
         await steps.wait_for("green")
         stack.stop_program("connect")
         try:
@@ -124,7 +131,7 @@ async def test_the_ladder_is_climbed_in_order_and_nothing_accepted_is_lost(stack
         finally:
             stack.start_program("connect")
         await steps.wait_for("green")
-        watching.cancel()
+        steps.watching.cancel()
     assert steps.seen[:4] == ["green", "yellow", "orange", "red"], steps.seen
     assert steps.seen[-1] == "green"
     assert steps.alive == {200}
