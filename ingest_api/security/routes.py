@@ -13,6 +13,7 @@ from ingest_api.security.oauth_core import TokenAnswer, refuse
 from ingest_api.security.oauth_model import AUTH_METHODS, GRANT_TYPES, SCOPES
 from ingest_api.security.passwords import LoginsSaturated
 from ingest_api.state import Chat
+from schemas.problems import MEDIA_TYPE
 from schemas.tokens import ALGORITHM, LIFETIME_SECONDS
 
 router = APIRouter(tags=["security"])
@@ -57,7 +58,10 @@ _TOKEN_ANSWER = {
 }
 _TOKEN_ERROR = {"error": "invalid_grant", "error_description": "The username or the password is not correct."}
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "Refused (RFC 6749, 5.2).", "content": {"application/json": {"example": _TOKEN_ERROR}}},
+    400: {
+        "description": "Refused (RFC 6749, 5.2), or no form that can be read.",
+        "content": {"application/json": {"example": _TOKEN_ERROR}, MEDIA_TYPE: {}},
+    },
     401: {"description": "The client is unknown, or did not prove itself (RFC 6749, 5.2)."},
     **problems(DatabaseUnavailable, LoginsSaturated, RateLimited, ShuttingDown),
 }

@@ -605,7 +605,7 @@ async def test_a_slow_client_is_cut_off_and_resumes_without_loss(world: World) -
             received += chunk
         writer.close()
         if b"event: goodbye" in received:  # the last word does not always reach a client that reads too slowly
-            received, _, goodbye = received.partition(b"retry: ")
+            received, _, goodbye = received.rpartition(b"retry: ")
             assert b'"slow_client"' in goodbye
         complete = received.split(b"\r\n\r\n", 1)[1].split(b"id: ")[1:]
         ids = [part.split(b"\n")[0] for part in complete if b"\n\n" in part]
