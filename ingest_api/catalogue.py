@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram, span_metrics
+from schemas.metrics import (
+    HOP_BUCKETS,
+    LATENCY_BUCKETS,
+    PROCESS_METRICS,
+    Label,
+    catalogue,
+    counter,
+    gauge,
+    histogram,
+    http_metrics,
+    span_metrics,
+)
 
-LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
-_METHOD = Label("method", bound="the methods of the routes, and `(any)` where none matched")
-_ROUTE = Label("route", bound="the templates of the API's routes, and `(none)`")
 
 CATALOGUE = catalogue(
     *PROCESS_METRICS,
-    counter(
-        "ingest_api_http_requests_total",
-        "requests",
-        "HTTP requests answered.",
-        _METHOD,
-        _ROUTE,
-        Label("status", bound="the status codes of HTTP"),
-    ),
-    histogram(
-        "ingest_api_http_request_seconds",
-        "seconds",
-        "From the request's headers to its answer's start.",
-        LATENCY_BUCKETS,
-        _METHOD,
-        _ROUTE,
-    ),
+    *http_metrics("ingest_api", "the API's"),
     histogram("ingest_api_writer_batch_entries", "entries", "Log entries per commit.", BATCH_BUCKETS),
     histogram("ingest_api_writer_commit_seconds", "seconds", "From taking a batch to its answers.", LATENCY_BUCKETS),
     histogram(

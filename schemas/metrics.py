@@ -14,6 +14,7 @@ HOP_BUCKETS = (
 )  # fmt: skip
 """Seconds. Those that targets and objectives speak of (25 ms, 50 ms, 1 s) are among them."""
 
+LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LARGEST_SAMPLE = 64
 
 
@@ -89,6 +90,24 @@ def gauge(name: str, unit: str, sentence: str, *labels: Label) -> Metric:
 def histogram(name: str, unit: str, sentence: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
     """How something is distributed."""
     return Metric(name, Kind.HISTOGRAM, unit, sentence, labels, buckets)
+
+
+def http_metrics(prefix: str, whose: str) -> tuple[Metric, Metric]:
+    """Rate, errors and duration of a program's HTTP, by route template (never by path: that has no bound)."""
+    method = Label("method", bound="the methods of the routes, and `(any)` where none matched")
+    route = Label("route", bound=f"the templates of {whose} routes, and `(none)`")
+    status = Label("status", bound="the status codes of HTTP")
+    return (
+        counter(f"{prefix}_http_requests_total", "requests", "HTTP requests answered.", method, route, status),
+        histogram(
+            f"{prefix}_http_request_seconds",
+            "seconds",
+            "From the request's headers to its answer's start.",
+            LATENCY_BUCKETS,
+            method,
+            route,
+        ),
+    )
 
 
 _GENERATION = Label("generation", ("0", "1", "2"))

@@ -10,11 +10,8 @@ import tempfile
 from pathlib import Path
 
 from infra.local import packages
-from tests.acme import await_certificate, production_variables, start_acme_server
-from tests.caddy import start_caddy
-from tests.upstream import start_upstream
+from tests.production_gateway import DOMAIN, start_production_gateway
 
-DOMAIN = "chat.example"
 OPTIONS = ["--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "--nodns", "none"]
 CHECKS = ["--protocols", "--std", "--fs", "--server-preference", "--headers", "--vulnerable"]
 LATEST_SECONDS = 900
@@ -38,19 +35,8 @@ def main() -> int:
     """The command. Exit status 0 if the scanner has no complaint, else 1 with its complaints."""
     folder = Path(tempfile.mkdtemp(prefix="chat4all-tls-scan-"))
     try:
-        with (
-            start_acme_server(certificate_seconds=90 * 24 * 3600) as acme,
-            start_upstream("ingest_api") as api,
-            start_upstream("delivery") as delivery,
-        ):
-            variables = {
-                **production_variables(acme, folder / "certificates", domain=DOMAIN),
-                "CHAT4ALL_INGEST_API_UPSTREAM": f"127.0.0.1:{api.port}",
-                "CHAT4ALL_DELIVERY_UPSTREAM": f"127.0.0.1:{delivery.port}",
-            }
-            with start_caddy(acme.tls_port, variables, config="production.caddyfile"):
-                await_certificate(acme, DOMAIN)
-                findings = scan(acme.tls_port, folder)
+        with start_production_gateway(folder / "certificates") as gateway:
+            findings = scan(gateway.acme.tls_port, folder)
     finally:
         shutil.rmtree(folder)
     complaints = [each for each in findings if each["severity"] not in FINE and each["id"] not in NOT_TESTED]

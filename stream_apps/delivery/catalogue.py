@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from schemas.metrics import HOP_BUCKETS, PROCESS_METRICS, Label, catalogue, counter, gauge, histogram, span_metrics
-
-LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-_METHOD = Label("method", bound="the methods of the routes, and `(any)` where none matched")
-_ROUTE = Label("route", bound="the templates of delivery's routes, and `(none)`")
+from schemas.metrics import (
+    HOP_BUCKETS,
+    PROCESS_METRICS,
+    Label,
+    catalogue,
+    counter,
+    gauge,
+    histogram,
+    http_metrics,
+    span_metrics,
+)
 
 CATALOGUE = catalogue(
     *PROCESS_METRICS,
-    counter(
-        "delivery_http_requests_total",
-        "requests",
-        "HTTP requests answered.",
-        _METHOD,
-        _ROUTE,
-        Label("status", bound="the status codes of HTTP"),
-    ),
-    histogram(
-        "delivery_http_request_seconds",
-        "seconds",
-        "From the request's headers to its answer's start.",
-        LATENCY_BUCKETS,
-        _METHOD,
-        _ROUTE,
-    ),
+    *http_metrics("delivery", "delivery's"),
     counter("delivery_reads_total", "reads", "Reads by what answered them.", Label("source", ("redis", "postgres"))),
     counter("delivery_redis_failures_total", "reads", "Reads that Redis did not answer."),
     gauge("delivery_open_streams", "clients", "Live streams that are open."),

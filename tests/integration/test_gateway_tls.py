@@ -5,59 +5,32 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
 
-from tests.acme import AcmeServer, await_certificate, production_variables, start_acme_server, verifying_context
-from tests.caddy import start_caddy
-from tests.upstream import Upstream, start_upstream
+from tests.acme import verifying_context
+from tests.production_gateway import DOMAIN, ProductionGateway, start_production_gateway
 
-DOMAIN = "chat.example"
 SETTINGS, HEADERS, DATA = 4, 1, 0
 END_STREAM, END_HEADERS = 1, 4
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """A gateway with a certificate, and two upstreams in the places of the programs."""
-
-    acme: AcmeServer
-    api: Upstream
-    delivery: Upstream
-
-    def seen(self) -> list[tuple[str, str, bytes]]:
-        return [(seen.method, seen.target, seen.body) for seen in (*self.api.requests, *self.delivery.requests)]
-
-
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("certificates")
-    with (
-        start_acme_server(certificate_seconds=90 * 24 * 3600) as acme,
-        start_upstream("ingest_api") as api,
-        start_upstream("delivery") as delivery,
-    ):
-        variables = {
-            **production_variables(acme, folder, domain=DOMAIN),
-            "CHAT4ALL_INGEST_API_UPSTREAM": f"127.0.0.1:{api.port}",
-            "CHAT4ALL_DELIVERY_UPSTREAM": f"127.0.0.1:{delivery.port}",
-        }
-        with start_caddy(acme.tls_port, variables, config="production.caddyfile"):
-            await_certificate(acme, DOMAIN)
-            yield World(acme, api, delivery)
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductionGateway]:
+    with start_production_gateway(tmp_path_factory.mktemp("certificates")) as gateway:
+        yield gateway
 
 
 @pytest.fixture
-def world(running: World) -> World:
+def world(running: ProductionGateway) -> ProductionGateway:
     for upstream in (running.api, running.delivery):
         upstream.requests.clear()
         upstream.unread.clear()
     return running
 
 
-def get(world: World, path: str, *, host: str = DOMAIN) -> httpx.Response:
+def get(world: ProductionGateway, path: str, *, host: str = DOMAIN) -> httpx.Response:
     with httpx.Client(verify=verifying_context(world.acme), timeout=30) as http:
         return http.get(
             f"https://127.0.0.1:{world.acme.tls_port}{path}",
@@ -66,7 +39,7 @@ def get(world: World, path: str, *, host: str = DOMAIN) -> httpx.Response:
         )
 
 
-def test_browsers_are_told_to_come_by_https_alone(world: World) -> None:
+def test_browsers_are_told_to_come_by_https_alone(world: ProductionGateway) -> None:
     answer = get(world, "/v1/conversations")
 
     assert answer.text == "delivery /v1/conversations"
@@ -76,7 +49,7 @@ def test_browsers_are_told_to_come_by_https_alone(world: World) -> None:
     assert "strict-transport-security" in get(world, "/refused").headers
 
 
-def test_plain_http_is_redirected_and_reaches_nobody(world: World) -> None:
+def test_plain_http_is_redirected_and_reaches_nobody(world: ProductionGateway) -> None:
     answer = httpx.get(f"http://127.0.0.1:{world.acme.http_port}/v1/users/me", headers={"Host": DOMAIN})
 
     assert answer.status_code == 308
@@ -84,7 +57,7 @@ def test_plain_http_is_redirected_and_reaches_nobody(world: World) -> None:
     assert world.seen() == []
 
 
-def test_other_names_are_not_answered_for(world: World) -> None:
+def test_other_names_are_not_answered_for(world: ProductionGateway) -> None:
     plain = httpx.get(f"http://127.0.0.1:{world.acme.http_port}/v1/users/me", headers={"Host": "evil.test"})
     assert (plain.status_code, plain.json()["status"]) == (421, 421)
     assert get(world, "/v1/users/me", host="evil.test").status_code == 421
@@ -93,7 +66,7 @@ def test_other_names_are_not_answered_for(world: World) -> None:
     assert world.seen() == []
 
 
-def handshake(world: World, version: ssl.TLSVersion, ciphers: str) -> str:
+def handshake(world: ProductionGateway, version: ssl.TLSVersion, ciphers: str) -> str:
     """The cipher suite that is agreed on when a client offers these alone. Raises OSError when there is none."""
     context = verifying_context(world.acme)
     context.minimum_version = context.maximum_version = version
@@ -108,14 +81,14 @@ def handshake(world: World, version: ssl.TLSVersion, ciphers: str) -> str:
         return cipher[0]
 
 
-def test_tls_1_2_and_1_3_are_spoken_with_strong_suites(world: World) -> None:
+def test_tls_1_2_and_1_3_are_spoken_with_strong_suites(world: ProductionGateway) -> None:
     assert handshake(world, ssl.TLSVersion.TLSv1_3, "ALL").startswith("TLS_")
     assert handshake(world, ssl.TLSVersion.TLSv1_2, "ALL").startswith("ECDHE-ECDSA-")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
-def test_older_versions_are_refused(world: World, version: ssl.TLSVersion) -> None:
+def test_older_versions_are_refused(world: ProductionGateway, version: ssl.TLSVersion) -> None:
     with pytest.raises(OSError, match=r"alert"):
         handshake(world, version, "ALL")
 
@@ -123,7 +96,7 @@ def test_older_versions_are_refused(world: World, version: ssl.TLSVersion) -> No
 @pytest.mark.parametrize(
     "ciphers", ["ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-SHA256", "kRSA", "kDHE", "aNULL", "eNULL"]
 )
-def test_weak_suites_are_refused(world: World, ciphers: str) -> None:
+def test_weak_suites_are_refused(world: ProductionGateway, ciphers: str) -> None:
     with pytest.raises(OSError, match="HANDSHAKE_FAILURE"):
         handshake(world, ssl.TLSVersion.TLSv1_2, ciphers)
 
@@ -141,7 +114,7 @@ def fields(*pairs: tuple[bytes, bytes]) -> bytes:
     return b"".join(b"\x10%c%s%c%s" % (len(name), name, len(value), value) for name, value in pairs)
 
 
-def say_http2(world: World, *frames: bytes) -> None:
+def say_http2(world: ProductionGateway, *frames: bytes) -> None:
     """Sends frames after the preface, and waits until the gateway closes the connection or falls silent."""
     context = verifying_context(world.acme)
     context.set_alpn_protocols(["h2"])
@@ -163,7 +136,7 @@ PLAIN = ((b":method", b"POST"), (b":scheme", b"https"), (b":authority", DOMAIN.e
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_http2_is_spoken(world: World) -> None:
+def test_http2_is_spoken(world: ProductionGateway) -> None:
     say_http2(world, frame(HEADERS, END_HEADERS, fields(*PLAIN)), frame(DATA, END_STREAM, b"hello"))
 
     assert world.seen() == [("POST", "/v1/users", b"hello")]
@@ -195,7 +168,7 @@ def test_http2_is_spoken(world: World) -> None:
     ],
 )
 def test_a_request_within_a_request_over_http2_never_reaches_a_program(
-    world: World, headers: tuple[tuple[bytes, bytes], ...], body: bytes
+    world: ProductionGateway, headers: tuple[tuple[bytes, bytes], ...], body: bytes
 ) -> None:
     say_http2(world, frame(HEADERS, END_HEADERS, fields(*headers)), frame(DATA, END_STREAM, body))
 
