@@ -3,7 +3,6 @@ rule."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from functools import cache
@@ -11,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.metrics_page import CATALOGUES
 from tests.alert_cases import Rule, metric_of, metrics_in, read_cases, read_groups, read_rules
 from tests.exporters import EXPORTED, OF_PROCESSES, OF_PROMETHEUS
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = "docs/operations.md"
-PROGRAMS = ("ingest_api", "stream_apps", "connectors")
-MAKERS = {"Counter", "Gauge", "Histogram", "GaugeMetricFamily", "counter", "gauge", "histogram"}
-APPS = ("timeline", "router", "channels")
 SEVERITIES = {"page", "ticket", "info"}
 RULES = read_rules()
 
@@ -39,26 +36,8 @@ def runbooks() -> dict[str, str]:
 
 @cache
 def our_metrics() -> frozenset[str]:
-    """The names of the metrics that our programs make, as their code says them."""
-    found: set[str] = set()
-    for package in PROGRAMS:
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", None) in MAKERS and node.args:
-                    found |= names_in(node.args[0])
-    return frozenset(found)
-
-
-def names_in(argument: ast.expr) -> set[str]:
-    """`"a_total"` is a_total; `f"{app}_total"` is one name per app."""
-    if isinstance(argument, ast.Constant):
-        return {str(argument.value)}
-    if isinstance(argument, ast.JoinedStr):
-        return {
-            "".join(str(part.value) if isinstance(part, ast.Constant) else app for part in argument.values)
-            for app in APPS
-        }
-    return set()
+    """The names of the metrics that our programs tell."""
+    return frozenset(name for catalogue in CATALOGUES.values() for name in catalogue)
 
 
 @cache
