@@ -3,13 +3,16 @@ costs next to nothing, and the newest is let in first.
 
 Under overload a fair queue makes everyone late. Here those who came last are answered at the usual speed, as many as
 the machine can serve, and the others are told to come back after they have waited for `patience_seconds`: refusing
-costs little then, because a connection cannot be refused again before it has waited again. (Adaptive LIFO, as in
-Maurer, "Fail at Scale", ACM Queue 13(8), 2015.)
+costs little then, because a connection cannot be refused again before it has waited again. Who has waited for more than
+`fresh_seconds` is let in only when nobody new comes, as after a burst: otherwise whatever room a moment's lull makes
+would go to those who are late already. (Adaptive LIFO and controlled delay, as in Maurer, "Fail at Scale", ACM Queue
+13(8), 2015.)
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from typing import Protocol
 
@@ -19,8 +22,9 @@ IN_LINE = 3
 """So many times as many as have a turn may be inside before there is a crowd: they are served in a moment."""
 IN_LINE_OF_A_CROWD = 1.25
 """In a crowd, so many times as many: enough that no turn is free for long, few enough that nobody inside waits long."""
+FRESH_SECONDS = 0.03
 LOOK_SECONDS = 0.02
-"""How often a crowd is looked through for those whose patience has ended."""
+"""How often a crowd is looked through for those whose patience has ended, and whether nobody new has come."""
 
 
 class Held(Protocol):
@@ -36,20 +40,31 @@ class Held(Protocol):
 class Crowd:
     """Counts the commands inside, holds the connections outside. `served` is how many have a turn at once."""
 
-    def __init__(self, *, served: int, most_held: int, patience_seconds: float, metrics: TurnMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        served: int,
+        most_held: int,
+        patience_seconds: float,
+        metrics: TurnMetrics,
+        fresh_seconds: float = FRESH_SECONDS,
+    ) -> None:
         self._most_inside = served * IN_LINE
         self._most_inside_of_a_crowd = round(served * IN_LINE_OF_A_CROWD)
         self._most_held = most_held
         self._patience_seconds = patience_seconds
+        self._fresh_seconds = fresh_seconds
         self._metrics = metrics
         self._inside = 0
-        self._held: OrderedDict[Held, float] = OrderedDict()  # until when, in the order of arrival
+        self._held: OrderedDict[Held, float] = OrderedDict()  # since when, in the order of arrival
+        self._has_anybody_come = False
         self._timer: asyncio.TimerHandle | None = None
         metrics.held.set_function(lambda: len(self._held))
 
     def enter(self) -> bool:
         """Whether the command may go on now; it is inside then."""
-        if self._held or self._inside >= self._most_inside:
+        self._has_anybody_come = True
+        if self._inside >= (self._most_inside_of_a_crowd if self._held else self._most_inside):
             return False
         self._inside += 1
         return True
@@ -57,7 +72,8 @@ class Crowd:
     def leave(self) -> None:
         """A command that was inside is answered, or its connection is gone: the newest of those outside come in."""
         self._inside -= 1
-        self._let_in()
+        if self._held:
+            self._let_in(since=asyncio.get_running_loop().time() - self._fresh_seconds)
 
     def hold(self, connection: Held) -> None:
         """The connection's command waits until it is let in or refused."""
@@ -65,7 +81,7 @@ class Crowd:
             self._refuse(connection)
             return
         loop = asyncio.get_running_loop()
-        self._held[connection] = loop.time() + self._patience_seconds
+        self._held[connection] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
 
@@ -73,19 +89,24 @@ class Crowd:
         """The connection waits no longer (it is gone)."""
         self._held.pop(connection, None)
 
-    def _let_in(self) -> None:
+    def _let_in(self, since: float) -> None:
+        """Those who have come since then, the newest first, as far as there is room."""
         while self._held and self._inside < self._most_inside_of_a_crowd:
-            connection, _ = self._held.popitem()
+            connection, came_at = self._held.popitem()
+            if came_at < since:
+                self._held[connection] = came_at
+                return
             self._inside += 1
             connection.let_in()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        while self._held and next(iter(self._held.values())) <= now:
+        while self._held and next(iter(self._held.values())) <= now - self._patience_seconds:
             connection, _ = self._held.popitem(last=False)
             self._refuse(connection)
-        self._let_in()
+        self._let_in(since=now - self._fresh_seconds if self._has_anybody_come else -math.inf)
+        self._has_anybody_come = False
         if self._held:
             self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
 

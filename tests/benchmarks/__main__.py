@@ -18,10 +18,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -49,22 +51,8 @@ from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.report import RESULTS, render, write_page
 from tests.conftest import ROOT
 
-PARTS = (
-    *(
-        "idle",
-        "latency",
-        "memory",
-        "cdc",
-        "polled",
-        "throughput",
-        "overload",
-        "writer",
-        "timeline",
-        "drain",
-        "takeover",
-    ),
-    *("outboxes", "live", "backfill", "gateway"),
-)
+Result = TypeVar("Result")
+
 QUICK_SECONDS = 2.0
 WARM_UP_SECONDS = 60.0
 WARM_UP_RATE = 300.0
@@ -76,33 +64,28 @@ GATEWAY_RATE = 500.0
 BACKLOG = 60_000
 
 
-async def measure(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
-    """The results of the parts, in their order."""
+async def measure(stack: Stack, parts: list[str], seconds: float) -> tuple[dict[str, Any], list[str]]:
+    """The results of the parts, in their order, and the names of those that could not be measured, which cost the
+    others nothing."""
     results: dict[str, Any] = {}
-    if parts == ["outboxes"]:  # it warms up what it needs
-        with stopped(stack, READERS):
-            return {"outboxes": await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)}
-    print(f"warming up for {WARM_UP_SECONDS:g} s ...", flush=True)
-    await end_to_end.measure_latency(stack, rate=WARM_UP_RATE, seconds=WARM_UP_SECONDS, warm_up_seconds=0)
+    failed = []
+    if parts != ["outboxes"]:  # it warms up what it needs
+        print(f"warming up for {WARM_UP_SECONDS:g} s ...", flush=True)
+        await end_to_end.measure_latency(stack, rate=WARM_UP_RATE, seconds=WARM_UP_SECONDS, warm_up_seconds=0)
     if parts == ["capacity"]:
-        return {"capacity": await capacity.measure(stack, seconds=seconds, report=print)}
-    if "idle" in parts:
-        print("measuring the system while nothing is sent ...", flush=True)
-        results["idle"] = await idle.measure(stack, seconds=seconds)
-    if "latency" in parts:
-        print("measuring submit -> received ...", flush=True)
-        results["latency"] = await measure_latencies(stack, seconds)
-    if "memory" in parts:
-        results["memory"] = {"resident_mib": resident_mib(stack)}
-    for name, part, compare in (
-        ("insert_to_kafka", "cdc", change_data_capture.compare),
-        ("polled", "polled", polled.compare),
-    ):
-        if part in parts:
-            print(f"measuring insert -> Kafka ({part}) ...", flush=True)
-            with stopped(stack, READERS):
-                results[name] = await compare(stack, rate=500, seconds=seconds)
-    return {**results, **await measure_servers(stack, parts, seconds), **await measure_rest(stack, parts, seconds)}
+        return {"capacity": await capacity.measure(stack, seconds=seconds, report=print)}, []
+    for name, part in PARTS.items():
+        if name in parts:
+            print(f"measuring {part.what} ...", flush=True)
+            try:
+                if not part.without:
+                    await settle(stack)
+                with stopped(stack, part.without):
+                    results |= await part.measure(stack, seconds)
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+    return results, failed
 
 
 async def measure_quickly(stack: Stack, seconds: float) -> dict[str, Any]:
@@ -133,62 +116,28 @@ async def measure_latencies(stack: Stack, seconds: float) -> list[dict[str, Any]
     return runs
 
 
-async def measure_servers(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
-    """The results of those parts for which one program is measured alone."""
-    results: dict[str, Any] = {}
-    if "throughput" in parts:
-        print("measuring throughput ...", flush=True)
-        results["throughput"] = {"whole_system": await http.measure_throughput(stack, seconds=seconds)}
-        with stopped(stack, (*READERS, "connect")):
-            results["throughput"] |= {
-                "stream_side_stopped": await http.measure_throughput(stack, seconds=seconds),
-                "batches": await http.measure_batches(stack, seconds=seconds),
-                "open_loop": await http.measure_open_loop(stack, rate=ACKNOWLEDGED_RATE, seconds=seconds),
-            }
-    if "overload" in parts:
-        print("measuring overload ...", flush=True)
-        with stopped(stack, (*READERS, "connect")):
-            peak = await http.measure_throughput(stack, seconds=seconds)
-            results["overload"] = await http.measure_overload(
-                stack, peak=peak["accepted_per_second"], seconds=2 * seconds
-            )
-    if "writer" in parts:
-        print("measuring the log writer ...", flush=True)
-        with stopped(stack, (*READERS, "connect")):
-            results["log_writer"] = await log_writer.compare(stack, seconds=seconds)
-    if "timeline" in parts:
-        print("measuring the timeline worker ...", flush=True)
-        with stopped(stack, (*READERS, "connect")):
-            results["timeline"] = await timeline.compare(stack)
-    return results
+async def measure_throughput(stack: Stack, seconds: float) -> dict[str, Any]:
+    """With everything there, and with the stream side stopped."""
+    whole = await http.measure_throughput(stack, seconds=seconds)
+    with stopped(stack, (*READERS, "connect")):
+        return {
+            "whole_system": whole,
+            "stream_side_stopped": await http.measure_throughput(stack, seconds=seconds),
+            "batches": await http.measure_batches(stack, seconds=seconds),
+            "open_loop": await http.measure_open_loop(stack, rate=ACKNOWLEDGED_RATE, seconds=seconds),
+        }
 
 
-async def measure_rest(stack: Stack, parts: list[str], seconds: float) -> dict[str, Any]:
-    """The results of those parts that are not about the path of a message alone."""
-    results: dict[str, Any] = {}
-    if "drain" in parts:
-        print("measuring how fast a backlog reaches Kafka ...", flush=True)
-        with stopped(stack, READERS):
-            rates = [round(await outboxes.drain(stack, 1, backlog=BACKLOG)) for _ in range(3)]
-            results["drain"] = {"backlog": BACKLOG, "records_per_second": rates[1:]}  # the first one warms up
-    if "takeover" in parts:
-        print("measuring how late messages are when a worker is killed ...", flush=True)
-        await settle(stack)
-        results["takeover"] = await takeover.measure(stack)
-    if "outboxes" in parts:
-        print("measuring one, two and four outboxes ...", flush=True)
-        with stopped(stack, READERS):
-            results["outboxes"] = await outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=seconds)
-    if "live" in parts:
-        print("measuring live clients ...", flush=True)
-        results["live"] = await live.measure_live(stack, seconds=seconds)
-    if "backfill" in parts:
-        print("measuring backfill ...", flush=True)
-        results["backfill"] = await backfill.measure(stack)
-    if "gateway" in parts:
-        print("measuring submit -> received, directly and through the gateway ...", flush=True)
-        results["gateway"] = await compare_ways(stack, rate=GATEWAY_RATE, seconds=seconds)
-    return results
+async def measure_overload(stack: Stack, seconds: float) -> dict[str, Any]:
+    """Four times what a closed loop gets through."""
+    peak = await http.measure_throughput(stack, seconds=seconds)
+    return await http.measure_overload(stack, peak=peak["accepted_per_second"], seconds=2 * seconds)
+
+
+async def measure_drain(stack: Stack) -> dict[str, Any]:
+    """Of a backlog, through one outbox."""
+    rates = [round(await outboxes.drain(stack, 1, backlog=BACKLOG)) for _ in range(3)]
+    return {"backlog": BACKLOG, "records_per_second": rates[1:]}  # the first one warms up
 
 
 async def compare_ways(stack: Stack, *, rate: float, seconds: float) -> dict[str, Any]:
@@ -214,7 +163,67 @@ def stopped(stack: Stack, programs: tuple[str, ...]) -> Iterator[None]:
             stack.start_program(program)
 
 
-def run_on_a_stack(work: Callable[[Stack], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a run: what is measured, its name in the results, and which programs are stopped for it."""
+
+    what: str
+    key: str
+    run: Callable[[Stack, float], Awaitable[Any]]
+    without: tuple[str, ...] = ()
+
+    async def measure(self, stack: Stack, seconds: float) -> dict[str, Any]:
+        """Its results under its name."""
+        return {self.key: await self.run(stack, seconds)}
+
+
+async def measure_memory(stack: Stack) -> dict[str, Any]:
+    """What each program holds after what was measured before."""
+    return {"resident_mib": resident_mib(stack)}
+
+
+WRITES_ALONE = (*READERS, "connect")
+PARTS: Mapping[str, Part] = {
+    "idle": Part("the system while nothing is sent", "idle", lambda stack, s: idle.measure(stack, seconds=s)),
+    "latency": Part("submit -> received", "latency", measure_latencies),
+    "memory": Part("memory", "memory", lambda stack, _: measure_memory(stack)),
+    "cdc": Part(
+        "insert -> Kafka (Debezium's defaults and ours)",
+        "insert_to_kafka",
+        lambda stack, s: change_data_capture.compare(stack, rate=500, seconds=s),
+        READERS,
+    ),
+    "polled": Part(
+        "insert -> Kafka (a poller and ours)",
+        "polled",
+        lambda stack, s: polled.compare(stack, rate=500, seconds=s),
+        READERS,
+    ),
+    "throughput": Part("throughput", "throughput", measure_throughput),
+    "overload": Part("overload", "overload", measure_overload, WRITES_ALONE),
+    "writer": Part("the log writer", "log_writer", lambda stack, s: log_writer.compare(stack, seconds=s), WRITES_ALONE),
+    "timeline": Part("the timeline worker", "timeline", lambda stack, _: timeline.compare(stack), WRITES_ALONE),
+    "takeover": Part(
+        "how late messages are when a worker is killed", "takeover", lambda stack, _: takeover.measure(stack)
+    ),
+    "live": Part("live clients", "live", lambda stack, s: live.measure_live(stack, seconds=s)),
+    "backfill": Part("backfill", "backfill", lambda stack, _: backfill.measure(stack)),
+    "gateway": Part(
+        "submit -> received, directly and through the gateway",
+        "gateway",
+        lambda stack, s: compare_ways(stack, rate=GATEWAY_RATE, seconds=s),
+    ),
+    "drain": Part("how fast a backlog reaches Kafka", "drain", lambda stack, _: measure_drain(stack), READERS),
+    "outboxes": Part(
+        "one, two and four outboxes",
+        "outboxes",
+        lambda stack, s: outboxes.compare(stack, backlog=BACKLOG, rate=500, seconds=s),
+        READERS,
+    ),
+}
+
+
+def run_on_a_stack(work: Callable[[Stack], Awaitable[Result]]) -> Result:
     """What the work gives, on a system of its own that is gone afterwards."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing of it is left over
     state_dir = Path(tempfile.mkdtemp(prefix="chat4all-bench-"))
@@ -222,7 +231,7 @@ def run_on_a_stack(work: Callable[[Stack], Awaitable[dict[str, Any]]]) -> dict[s
     try:
         stack.up(report=print)
 
-        async def run() -> dict[str, Any]:
+        async def run() -> Result:
             return await work(stack)
 
         return uvloop.run(run())
@@ -285,11 +294,12 @@ def main() -> int:
     if parts == ["page"]:
         write_page(earlier)
         return 0
+    failed: list[str] = []
     if arguments.quick:
         measured = run_on_a_stack(lambda stack: measure_quickly(stack, arguments.seconds or QUICK_SECONDS))
     else:
         seconds = arguments.seconds or (10.0 if parts == ["capacity"] else 30.0)
-        measured = run_on_a_stack(lambda stack: measure(stack, parts or list(PARTS), seconds))
+        measured, failed = run_on_a_stack(lambda stack: measure(stack, parts or list(PARTS), seconds))
     machine = describe_machine()
     print(render({"machine": machine, **measured}))
     if arguments.output:
@@ -298,7 +308,9 @@ def main() -> int:
         results = {**(earlier if parts else {}), "machine": machine, **measured}
         RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
         write_page(results)
-    return 0
+    if failed:
+        print(f"Not measured, for the reasons above: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+import time
 
 import httpx
 
 from infra.local.stack import Stack
 
-SETTLE_SECONDS = 120
+STANDSTILL_SECONDS = 120
 
 
 async def read_lags(stack: Stack) -> dict[str, int]:
@@ -26,7 +28,12 @@ async def read_lags(stack: Stack) -> dict[str, int]:
 
 
 async def settle(stack: Stack) -> None:
-    """Waits until nothing waits, so that one measurement does not pay for the one before. Raises TimeoutError."""
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while sum((await read_lags(stack)).values()) > 0:
-            await asyncio.sleep(0.5)
+    """Waits until nothing waits, so that one measurement does not pay for the one before. Raises TimeoutError if what
+    waits does not become less."""
+    least, since = math.inf, time.monotonic()
+    while waiting := sum((await read_lags(stack)).values()):
+        if waiting < least:
+            least, since = waiting, time.monotonic()
+        elif time.monotonic() - since > STANDSTILL_SECONDS:
+            raise TimeoutError(f"{waiting} records wait for the stream apps, and nothing moves")
+        await asyncio.sleep(0.5)

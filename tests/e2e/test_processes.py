@@ -26,7 +26,7 @@ from tests.e2e.test_path import take_until, texts
 CONVERSATIONS = 200
 SENDERS = 40
 LEAST_KILLS = 3
-SECONDS_OF_KILLS = float(os.environ.get("CHAT4ALL_KILL_SECONDS", "15"))
+SECONDS_OF_KILLS = float(os.environ.get("CHAT4ALL_KILL_SECONDS", "5"))
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.stack import Stack
-from tests.faults.timeline_workers import IS_WHOLE, Workers
-
-collect_ignore = [] if IS_WHOLE else ["test_timeline_storms.py"]
+from tests.faults.timeline_workers import Workers
 
 
 @pytest.fixture

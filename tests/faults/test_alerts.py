@@ -34,7 +34,6 @@ from tests.alert_cases import metrics_in, read_groups
 from tests.chat_client import ChatClient
 from tests.exporters import EXPORTED
 from tests.faults.test_slot_lag import TEXTS, room_for_wal
-from tests.faults.timeline_workers import IS_WHOLE
 
 SECONDS = 90.0
 """How long an alert may take under whatever else the machine does. Alone it takes about fifteen."""
@@ -209,11 +208,12 @@ OTHERS: tuple[Planted, ...] = (
     ("GatewayDown", stopped("gateway")),
     ("SideProgramDown", stopped("router")),
 )
-GROUPS = [ALWAYS, *((each,) for each in OTHERS)] if IS_WHOLE else [ALWAYS]
+GROUPS = [ALWAYS, *((each,) for each in OTHERS)]
 LOOKS_BACK = {"DeadLetters"}
 """Alerts about what has happened, which pass when it is five minutes ago."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("faults", GROUPS, ids=lambda faults: "+".join(alert for alert, _ in faults))
 async def test_faults_make_their_alerts_fire_and_pass(
@@ -229,7 +229,7 @@ async def test_faults_make_their_alerts_fire_and_pass(
     for alert, label in planted:
         if alert not in LOOKS_BACK:
             await watching.wait_until(fires=False, alert=alert, label=label)
-        elif IS_WHOLE:
+        else:
             await watching.wait_until(fires=False, alert=alert, label=label, seconds=LONGEST_WINDOW_SECONDS)
 
 

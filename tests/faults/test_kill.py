@@ -23,7 +23,8 @@ CONVERSATIONS = 10
 SECONDS_BEFORE_KILL = 2
 SECONDS_AFTER_KILL = 10
 SECONDS_TO_SETTLE = 60
-PROGRAMS = ("ingest-api", "timeline", "connect", "kafka", "redis", "postgres", "delivery", "audit")
+PROGRAMS = ("ingest-api", "timeline", "postgres")
+LEFT_TO_FAULTS = ("connect", "kafka", "redis", "delivery", "audit")
 
 
 @dataclass
@@ -93,7 +94,9 @@ async def read_when_settled(client: ChatClient, user: User, conversation_id: str
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program", [*PROGRAMS, *(pytest.param(each, marks=pytest.mark.long) for each in LEFT_TO_FAULTS)]
+)
 async def test_a_killed_process_comes_back_and_nothing_is_lost(
     stack: Stack, client: ChatClient, program: str, round_number: int
 ) -> None:

@@ -190,6 +190,7 @@ async def wait_for_admission(client: ChatClient, step: str) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_slot_dropped_under_load_is_recovered_whole_and_in_order(stack: Stack, client: ChatClient) -> None:
     alice = await client.register("alice")
     ids = [await client.create_conversation(alice) for _ in range(CONVERSATIONS)]

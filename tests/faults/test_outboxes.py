@@ -7,6 +7,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from infra.local.stack import Stack
 from tests.chat_client import ChatClient, User
 from tests.faults.test_lost_slot import told_by_kafka, wait_until_streamed
@@ -50,6 +52,7 @@ class Talk:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
+@pytest.mark.long
 async def test_the_number_of_outboxes_changes_under_load_and_conversations_stay_in_order(
     stack: Stack, client: ChatClient, tmp_path: Path
 ) -> None:

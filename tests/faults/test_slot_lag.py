@@ -108,6 +108,7 @@ async def send_batch(client: ChatClient, user: User, conversation_id: str) -> ht
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 async def test_the_ladder_is_climbed_in_order_and_nothing_accepted_is_lost(stack: Stack, client: ChatClient) -> None:
     alice = await client.register("alice")
     ids = [await client.create_conversation(alice) for _ in range(SENDERS)]

@@ -1,6 +1,6 @@
 """Tasks made to fail, and workers killed: supervise and Connect bring change data capture back, and what was written
-meanwhile arrives once. CHAT4ALL_BACK_SECONDS is how long that may take; where it is set (make faults) all variants
-run."""
+meanwhile arrives once. CHAT4ALL_BACK_SECONDS is how long that may take; `make faults` says 15, and runs
+all variants."""
 
 from __future__ import annotations
 
@@ -37,11 +37,6 @@ logger = logging.getLogger(__name__)
 OUTBOX = "chat4all-outbox"
 SLOT = "chat4all_outbox"
 BACK_SECONDS = float(os.environ.get("CHAT4ALL_BACK_SECONDS", "90"))
-IS_WHOLE = "CHAT4ALL_BACK_SECONDS" in os.environ
-DATABASE_FAULTS = ("killed", "restarted") if IS_WHOLE else ("killed",)
-VICTIMS = (
-    ("the one that is not started again", "the one that is") if IS_WHOLE else ("the one that is not started again",)
-)
 INSERT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, seq, traceparent, created_at)
     SELECT event_id, 'conversation', 'conversation:' || conversation_id, type, payload, seq, traceparent, created_at
@@ -159,6 +154,7 @@ async def measure(client: ChatClient, break_it: Callable[[], Awaitable[None]]) -
     return seconds
 
 
+@pytest.mark.long
 async def test_an_operation_that_is_no_event_is_passed_over(stack: Stack, client: ChatClient) -> None:
     rest = Rest(stack.ports.connect)
     await settle(stack, rest)
@@ -244,7 +240,7 @@ async def hold(stack: Stack) -> psycopg.Connection[tuple[object, ...]]:
             await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("how", DATABASE_FAULTS)
+@pytest.mark.parametrize("how", ["killed", pytest.param("restarted", marks=pytest.mark.long)])
 async def test_a_database_that_comes_back_is_read_again(stack: Stack, client: ChatClient, how: str) -> None:
     rest = Rest(stack.ports.connect)
     await settle(stack, rest)
@@ -260,7 +256,8 @@ async def test_a_database_that_comes_back_is_read_again(stack: Stack, client: Ch
     await measure(client, restart_the_database)
 
 
-@pytest.mark.parametrize("which", VICTIMS)
+@pytest.mark.long
+@pytest.mark.parametrize("which", ["the one that is not started again", "the one that is"])
 async def test_a_killed_worker_hands_its_task_over(stack: Stack, client: ChatClient, which: str) -> None:
     with second_worker(stack) as second:
         rest = Rest(second.port, stack.ports.connect)
@@ -289,6 +286,7 @@ async def have_task_on(stack: Stack, rest: Rest, second: SecondWorker, port: int
     await rest.wait_for(lambda tasks: tasks == there)
 
 
+@pytest.mark.long
 async def test_of_two_supervises_one_acts_and_the_other_takes_over(stack: Stack, client: ChatClient) -> None:
     rest = Rest(stack.ports.connect)
     await settle(stack, rest)

@@ -1,5 +1,5 @@
 """Timeline workers that come and go all the time, and a Redis that forgets or is away: nothing is lost, doubled or
-reordered. Collected by `make faults` alone (conftest.py)."""
+reordered. Run by `make faults` alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.faults.timeline_workers import (
 STORM_SECONDS = 120
 AWAY_SECONDS = 15
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 async def test_a_storm_of_rebalances_loses_nothing(stack: Stack, workers: Workers) -> None:

@@ -39,7 +39,7 @@ PATIENT = {"CHAT4ALL_DEAD_LETTER_LIMIT": "1000000", "CHAT4ALL_PARK_SECONDS": "3"
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("comes_back", ["at once", "later"] if IS_WHOLE else ["later"])
+@pytest.mark.parametrize("comes_back", [pytest.param("at once", marks=pytest.mark.long), "later"])
 async def test_workers_killed_at_random_moments_lose_and_double_nothing(
     stack: Stack, workers: Workers, comes_back: str
 ) -> None:
@@ -65,10 +65,11 @@ async def test_workers_killed_at_random_moments_lose_and_double_nothing(
     assert max(longest) < SERVED_AGAIN_SECONDS
 
 
+@pytest.mark.long
 async def test_a_paused_worker_that_wakes_after_its_partitions_moved_changes_nothing(
     stack: Stack, workers: Workers
 ) -> None:
-    pause = 20 if IS_WHOLE else 9
+    pause = 20
     async with loaded(stack, conversations=CONVERSATIONS) as load:
         for name in ("one", "two"):
             workers.start(name)
@@ -86,17 +87,18 @@ async def test_a_paused_worker_that_wakes_after_its_partitions_moved_changes_not
     assert worst(load) < SERVED_AGAIN_SECONDS
 
 
-@pytest.mark.parametrize("is_static", [True, False] if IS_WHOLE else [False])
+@pytest.mark.long
+@pytest.mark.parametrize("is_static", [True, False])
 async def test_workers_come_and_go_under_load(stack: Stack, workers: Workers, is_static: bool) -> None:
     """1 -> 3 -> 1."""
     async with loaded(stack, conversations=CONVERSATIONS) as load:
         workers.start("one", is_static=is_static)
         await warm_up(load)
-        sending = asyncio.create_task(load.run(RATE, 30 if IS_WHOLE else 14))
+        sending = asyncio.create_task(load.run(RATE, 30))
         await asyncio.sleep(1)
         for name in ("two", "three"):
             workers.start(name, is_static=is_static)
-        await asyncio.sleep(12 if IS_WHOLE else 6)
+        await asyncio.sleep(12)
         statuses = await asyncio.gather(workers.stop("two"), workers.stop("three"))
         await sending
         await load.check_tables()
@@ -184,6 +186,7 @@ async def test_unreadable_records_and_damaged_tables_hold_nobody_up(stack: Stack
         assert p99 < 1000
 
 
+@pytest.mark.long
 async def test_an_app_that_reaches_its_limit_of_dead_letters_stops_and_stays_stopped(
     stack: Stack, workers: Workers
 ) -> None:

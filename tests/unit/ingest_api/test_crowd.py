@@ -24,10 +24,18 @@ class Connection:
         self.told.append(f"{self.name} refused")
 
 
-def make(*, served: int = 4, most_held: int = 10, patience_seconds: float = 10.0) -> tuple[Crowd, CollectorRegistry]:
+def make(
+    *, served: int = 4, most_held: int = 10, patience_seconds: float = 10.0, fresh_seconds: float = 10.0
+) -> tuple[Crowd, CollectorRegistry]:
     registry = CollectorRegistry()
-    metrics = TurnMetrics(registry)
-    return Crowd(served=served, most_held=most_held, patience_seconds=patience_seconds, metrics=metrics), registry
+    crowd = Crowd(
+        served=served,
+        most_held=most_held,
+        patience_seconds=patience_seconds,
+        fresh_seconds=fresh_seconds,
+        metrics=TurnMetrics(registry),
+    )
+    return crowd, registry
 
 
 async def test_there_is_no_crowd_until_three_times_as_many_as_are_served_are_inside() -> None:
@@ -97,3 +105,22 @@ async def test_those_outside_come_in_although_nobody_leaves() -> None:
         while not told:
             await asyncio.sleep(0.01)
     assert told == ["a"]
+
+
+async def test_who_is_late_already_comes_in_only_when_nobody_new_comes() -> None:
+    crowd, _ = make(served=4, fresh_seconds=0.0)
+    told: list[str] = []
+    while crowd.enter():
+        pass
+    crowd.hold(Connection("late", told))
+    await asyncio.sleep(0.001)
+    for _ in range(8):
+        crowd.leave()
+    assert told == [], "there is room"
+    assert crowd.enter(), "and who comes new has it"
+    assert not crowd.enter()
+    crowd.leave()
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert told == ["late"]
