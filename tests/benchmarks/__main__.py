@@ -207,7 +207,7 @@ PARTS: Mapping[str, Part] = {
         "how late messages are when a worker is killed", "takeover", lambda stack, _: takeover.measure(stack)
     ),
     "live": Part("live clients", "live", lambda stack, s: live.measure_live(stack, seconds=s)),
-    "backfill": Part("backfill", "backfill", lambda stack, _: backfill.measure(stack)),
+    "backfill": Part("backfill", "backfill", lambda stack, _: backfill.measure(stack), ("audit",)),  # it would help
     "gateway": Part(
         "submit -> received, directly and through the gateway",
         "gateway",

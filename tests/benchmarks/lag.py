@@ -30,8 +30,8 @@ async def read_lags(stack: Stack) -> dict[str, int]:
 
 
 async def settle(stack: Stack) -> None:
-    """Waits until next to nothing waits, so that one measurement does not pay for the one before. Raises TimeoutError if
-    what waits does not become less."""
+    """Waits until next to nothing waits, so that one measurement does not pay for the one before. Raises TimeoutError
+    if what waits does not become less."""
     least, since = math.inf, time.monotonic()
     while (waiting := sum((await read_lags(stack)).values())) > ON_THEIR_WAY:
         if waiting < least:
