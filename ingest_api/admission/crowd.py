@@ -25,6 +25,9 @@ IN_LINE_OF_A_CROWD = 1.25
 FRESH_SECONDS = 0.03
 LOOK_SECONDS = 0.02
 """How often a crowd is looked through for those whose patience has ended, and whether nobody new has come."""
+QUIET_LOOKS = 3
+"""So many looks in a row without anybody new: between two of them whatever has come over the network was read, also
+when the event loop stood still."""
 
 
 class Held(Protocol):
@@ -57,13 +60,13 @@ class Crowd:
         self._metrics = metrics
         self._inside = 0
         self._held: OrderedDict[Held, float] = OrderedDict()  # since when, in the order of arrival
-        self._has_anybody_come = False
+        self._quiet_looks = 0
         self._timer: asyncio.TimerHandle | None = None
         metrics.held.set_function(lambda: len(self._held))
 
     def enter(self) -> bool:
         """Whether the command may go on now; it is inside then."""
-        self._has_anybody_come = True
+        self._quiet_looks = 0
         if self._inside >= (self._most_inside_of_a_crowd if self._held else self._most_inside):
             return False
         self._inside += 1
@@ -105,8 +108,8 @@ class Crowd:
         while self._held and next(iter(self._held.values())) <= now - self._patience_seconds:
             connection, _ = self._held.popitem(last=False)
             self._refuse(connection)
-        self._let_in(since=now - self._fresh_seconds if self._has_anybody_come else -math.inf)
-        self._has_anybody_come = False
+        self._quiet_looks += 1
+        self._let_in(since=-math.inf if self._quiet_looks >= QUIET_LOOKS else now - self._fresh_seconds)
         if self._held:
             self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
 
