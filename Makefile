@@ -43,7 +43,7 @@ logs: install ## the newest log lines (PROGRAM=timeline for one program, FOLLOW=
 demo: install ## two users chat through the running system; prints seqs and times
 	@$(BIN)/python -m infra.local.demo
 
-test: install ## run all tests, on a system of their own beside a running one
+test: install ## run the tests (long proofs: make faults), on a system of their own beside a running one
 	@$(BIN)/python -m pytest tests
 
 check: install ## what CI runs besides the tests: format, lint, types, import contracts
