@@ -55,7 +55,8 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about half an hour)
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
 	  CHAT4ALL_WEBHOOK_MESSAGES=10000 CHAT4ALL_KILL_SECONDS=15 \
-	  $(BIN)/python -m pytest -m "long or not long" -rP tests/faults tests/e2e/test_processes.py
+	  $(BIN)/python -m pytest -m "long or not long" -rP tests/faults \
+	  tests/e2e/test_processes.py tests/e2e/test_stream_tools.py tests/e2e/test_connectors.py
 
 tls-scan: install ## have testssl.sh look at the gateway's TLS, with a certificate of a local ACME server (a minute or two)
 	@$(BIN)/python -m tests.tls_scan

@@ -81,6 +81,7 @@ class DoorProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._held:
             self._held += data
+            self.flow.pause_reading()  # not before: who sends nothing more, nearly everyone, costs no system call
         elif self._is_busy() or not is_whole_command(data):
             super().data_received(data)
         elif self._crowd.enter():
@@ -89,7 +90,6 @@ class DoorProtocol(HttpToolsProtocol):
         else:
             self._unset_keepalive_if_required()
             self._held = data
-            self.transport.pause_reading()
             self._crowd.hold(self)
 
     def let_in(self) -> None:
@@ -108,7 +108,6 @@ class DoorProtocol(HttpToolsProtocol):
         request_id = secrets.token_hex(16).encode()
         answer = random.choice(self.refusals)  # noqa: S311 - spreads those who come back
         self.transport.write(b"%b%bx-request-id: %b\r\n%b" % (STATUS_LINE[503], head, request_id, answer))
-        self.transport.resume_reading()
         super().on_response_complete()
 
     def on_response_complete(self) -> None:
@@ -137,7 +136,7 @@ class DoorProtocol(HttpToolsProtocol):
     def _go_on(self) -> None:
         data, self._held = self._held, b""
         if not self.transport.is_closing():
-            self.transport.resume_reading()
+            self.flow.resume_reading()
             super().data_received(data)
 
     def _leave(self) -> None:

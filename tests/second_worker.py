@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -10,14 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 from infra.local import probes
 from infra.local.ports import HOST, free_ports
 from infra.local.stack import Stack
+from schemas.outboxes import Outbox
 from tests.conftest import ROOT
 
 START_SECONDS = 120
+MOVE_SECONDS = 120
 
 
 @dataclass
@@ -52,6 +56,28 @@ def second_worker(stack: Stack) -> Iterator[SecondWorker]:
     finally:
         process.kill()
         process.wait()
+
+
+async def have_task_on(stack: Stack, second: SecondWorker, port: int) -> None:
+    """Moves the outbox connector's task to the worker at the port, one of the two: a worker that goes leaves it to the
+    other, and one that comes takes nothing away."""
+    if port == second.port:
+        await asyncio.to_thread(stack.stop_program, "connect")
+    await _wait_for_task(second, port)
+    await asyncio.to_thread(stack.start_program, "connect")
+    await asyncio.sleep(3)  # what a worker that comes may move is moved by then
+    await _wait_for_task(second, port)
+
+
+async def _wait_for_task(second: SecondWorker, port: int) -> None:
+    there = [("RUNNING", f"{HOST}:{port}")]
+    status = f"http://{HOST}:{second.port}/connectors/{Outbox(0).connector}/status"
+    async with asyncio.timeout(MOVE_SECONDS), httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        while True:
+            tasks = (await http.get(status)).json().get("tasks", [])
+            if [(task["state"], task["worker_id"]) for task in tasks] == there:
+                return
+            await asyncio.sleep(0.2)
 
 
 def run_connectors(

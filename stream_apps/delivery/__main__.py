@@ -15,6 +15,10 @@ from stream_apps.delivery.live.commands import MAX_FRAME_BYTES
 from stream_apps.delivery.settings import Settings
 from stream_apps.delivery.state import State
 
+GARBAGE_THRESHOLDS = (20_000, 10, 10)
+"""Python's (700, 10, 10) look through all that thousands of open streams hold several times a second, for nothing:
+what an event or a request leaves behind is gone without the collector."""
+
 
 class Server(uvicorn.Server):
     """uvicorn, which waits for open connections before it tells the app to stop: streams must end first."""
@@ -28,6 +32,7 @@ class Server(uvicorn.Server):
         # What is there now stays: the collector need not look at it again (it took 100 ms, once per second of load).
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

@@ -115,8 +115,10 @@ async def measure_batches(stack: Stack, *, seconds: float) -> dict[str, Any]:
 async def measure_open_loop(
     stack: Stack, *, rate: float, seconds: float, connections: int = CONNECTIONS
 ) -> dict[str, Any]:
-    """What becomes of `rate` single posts per second. A post for which no connection is free counts as turned away."""
-    accepted = Latencies()
+    """What becomes of `rate` single posts per second. A post for which no connection is free counts as turned away.
+    Who was held back while others were served is let in when nobody new comes, which is when the load ends: what is
+    accepted after that is also told apart."""
+    accepted, under_load = Latencies(), Latencies()
     outcomes: Counter[str] = Counter()
     async with target(stack, connections) as api:
 
@@ -127,14 +129,19 @@ async def measure_open_loop(
             status = await api.post(number)
             outcomes[str(status)] += 1
             if status == 201:
-                accepted.record(time.perf_counter() - intended)
+                answered = time.perf_counter()
+                accepted.record(answered - intended)
+                if answered < intended + seconds - number / rate:
+                    under_load.record(answered - intended)
 
         generator = await run_open_loop(rate, seconds, send)
     return {
         "rate_per_second": round(rate),
-        "accepted_per_second": round(accepted.count / seconds),
+        "accepted_per_second": round(under_load.count / seconds),
         "outcomes": dict(outcomes),
         "accepted_ms": accepted.milliseconds(),
+        "accepted_under_load_ms": under_load.milliseconds(),
+        "accepted_after_the_load": accepted.count - under_load.count,
         **generator,
     }
 

@@ -139,13 +139,22 @@ def _render_overload(overload: Any) -> list[str]:
             name,
             f"{run['rate_per_second']}/s",
             run["accepted_per_second"],
-            f"{run['accepted_ms']['p50']} / {run['accepted_ms']['p99']}",
+            f"{run['accepted_under_load_ms']['p50']} / {run['accepted_under_load_ms']['p99']}",
+            run["accepted_after_the_load"],
             ", ".join(f"{outcome}: {count}" for outcome, count in sorted(run["outcomes"].items())),
             f"{run['generator_cpu_percent']} %",
         )
         for name, run in (("a quarter of the peak", overload["unloaded"]), ("overload", overload["overloaded"]))
     ]
-    columns = ("", "offered", "accepted/s", "p50 / p99 ms of the accepted", "outcomes", "generator's CPU")
+    columns = (
+        "",
+        "offered",
+        "accepted/s",
+        "p50 / p99 ms of those",
+        "accepted when the load had ended",
+        "outcomes",
+        "generator's CPU",
+    )
     sections.append(
         f"**Overload, open loop, stream side stopped; a closed loop's peak was {overload['peak_per_second']}/s**"
         "\n\n" + table(columns, rows)

@@ -10,14 +10,12 @@ from typing import Any
 
 import httpx
 
-from infra.local.ports import HOST
 from infra.local.stack import Stack
 from schemas.topics import CONVERSATION_EVENTS
 from tests.benchmarks import end_to_end
-from tests.benchmarks.polled import CONNECTOR, change_connector
 from tests.chat_client import ChatClient, User
 from tests.faults.timeline_workers import Workers
-from tests.second_worker import second_worker
+from tests.second_worker import have_task_on, second_worker
 
 RATE = 50.0
 SECONDS = 12.0
@@ -71,12 +69,5 @@ def _partitions(health: dict[str, Any]) -> int:
 
 async def _kill_a_connect_worker(stack: Stack, user: User, ids: list[str]) -> float:
     with second_worker(stack) as second:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http, asyncio.timeout(4 * JOIN_SECONDS):
-            status = f"http://{HOST}:{stack.ports.connect}/connectors/{CONNECTOR}/status"
-            while True:  # whoever stops and starts a connector has its task given out anew
-                tasks = (await http.get(status)).json().get("tasks", [])
-                if tasks and tasks[0]["worker_id"] == second.worker_id and tasks[0]["state"] == "RUNNING":
-                    break
-                await change_connector(stack, "stop", has_task=False)
-                await change_connector(stack, "resume", has_task=True)
+        await have_task_on(stack, second, second.port)
         return await _longest_wait(stack, user, ids, second.process.kill)

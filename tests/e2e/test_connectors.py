@@ -113,6 +113,7 @@ def test_plan_apply_and_drift_go_round(
         time.sleep(0.2)
 
 
+@pytest.mark.long
 def test_applies_at_the_same_time_leave_one_of_them_whole(
     stack: Stack, urls: str, folder: Path, declare: Callable[..., str], rest: httpx.Client, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
 import redis.asyncio as redis_client
 from aiokafka import AIOKafkaProducer
 
@@ -148,6 +149,7 @@ class Traffic:
         assert all(seqs == list(range(2, total // len(self.ids) + 2)) for seqs in received.values())
 
 
+@pytest.mark.long
 async def test_backfill_beside_live_traffic_neither_flickers_nor_takes_anything_back(
     stack: Stack, client: ChatClient
 ) -> None:
@@ -372,6 +374,7 @@ async def test_workers_say_how_they_are(stack: Stack) -> None:
         assert (await http.get(f"{audit}/nothing")).status_code == 404
 
 
+@pytest.mark.long
 async def test_the_last_messages_of_a_conversation_that_kafka_never_got_reach_the_tables(
     stack: Stack, client: ChatClient
 ) -> None:

@@ -240,6 +240,7 @@ async def test_a_slot_dropped_under_load_is_recovered_whole_and_in_order(stack: 
     assert sum(map(len, (await told_by_kafka(stack, ids)).values())) == sum(ends.values())
 
 
+@pytest.mark.long
 async def test_what_was_overtaken_is_brought_back_without_harm(stack: Stack, client: ChatClient) -> None:
     """Somebody drops the slot and makes it anew by hand, so the API never stops: new events come before old ones."""
     alice, bob = await client.register("alice"), await client.register("bob")

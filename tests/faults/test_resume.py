@@ -16,8 +16,8 @@ from chat4all_client import Chat, ChatError, Event
 from chat4all_client.live import Transport
 from infra.local.stack import Stack
 
-CLIENTS = int(os.environ.get("CHAT4ALL_RESUME_CLIENTS", "40"))
-SECONDS = float(os.environ.get("CHAT4ALL_RESUME_SECONDS", "8"))
+CLIENTS = int(os.environ.get("CHAT4ALL_RESUME_CLIENTS", "30"))
+SECONDS = float(os.environ.get("CHAT4ALL_RESUME_SECONDS", "6"))
 CLIENTS_PER_USER = 5
 CONVERSATIONS_PER_USER = 8
 MESSAGES_PER_SECOND = 40

@@ -14,7 +14,7 @@ from chat4all_client import Chat, Event
 from chat4all_client.live import Live, Transport
 from infra.local.stack import Stack
 
-PARTICIPANTS = 12
+PARTICIPANTS = 8
 MESSAGES_PER_SECOND = 50
 SECONDS_BETWEEN_REMOVALS = 0.7
 SECONDS_TO_SETTLE = 60

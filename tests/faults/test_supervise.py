@@ -28,7 +28,7 @@ from infra.local.stack import Stack
 from tests.chat_client import ChatClient
 from tests.conftest import ROOT
 from tests.e2e.test_path import take_until, texts
-from tests.second_worker import SecondWorker, second_worker
+from tests.second_worker import have_task_on, second_worker
 
 Tasks = list[tuple[str, str]] | None
 
@@ -263,7 +263,7 @@ async def test_a_killed_worker_hands_its_task_over(stack: Stack, client: ChatCli
         rest = Rest(second.port, stack.ports.connect)
         victim_port = second.port if which == "the one that is not started again" else stack.ports.connect
         await settle(stack, rest)
-        await have_task_on(stack, rest, second, victim_port)
+        await have_task_on(stack, second, victim_port)
 
         async def kill_the_worker() -> None:
             process = second.process.pid if victim_port == second.port else stack.process_id("connect")
@@ -273,17 +273,6 @@ async def test_a_killed_worker_hands_its_task_over(stack: Stack, client: ChatCli
     async with asyncio.timeout(120):
         while not await asyncio.to_thread(stack.is_healthy, "connect"):
             await asyncio.sleep(0.2)
-
-
-async def have_task_on(stack: Stack, rest: Rest, second: SecondWorker, port: int) -> None:
-    """Moves the task there: a worker that goes leaves it to the other, and one that comes takes nothing away."""
-    if port == second.port:
-        await asyncio.to_thread(stack.stop_program, "connect")
-    there = [("RUNNING", f"{HOST}:{port}")]
-    await rest.wait_for(lambda tasks: tasks == there)
-    await asyncio.to_thread(stack.start_program, "connect")
-    await asyncio.sleep(3)  # what a worker that comes may move is moved by then
-    await rest.wait_for(lambda tasks: tasks == there)
 
 
 @pytest.mark.long

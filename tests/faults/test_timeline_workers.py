@@ -156,6 +156,7 @@ async def read_dead_letters(stack: Stack, since_ms: int) -> list[tuple[bytes, by
     return [(h["deadLetterPartition"], h["deadLetterOffset"], h["deadLetterReason"].decode()) for h in found]
 
 
+@pytest.mark.long
 async def test_unreadable_records_and_damaged_tables_hold_nobody_up(stack: Stack, workers: Workers) -> None:
     """One record in a hundred is poison, and two conversations' tables are overwritten."""
     seconds = 60 if IS_WHOLE else 8

@@ -17,8 +17,8 @@ from tests.chat_client import ChatClient, User
 from tests.e2e.test_channels import set_webhook
 from tests.receivers import Post, receive_webhooks
 
-MESSAGES = int(os.environ.get("CHAT4ALL_WEBHOOK_MESSAGES", "1000"))
-AWAY_SECONDS = 60.0 if MESSAGES >= 10_000 else 6.0
+MESSAGES = int(os.environ.get("CHAT4ALL_WEBHOOK_MESSAGES", "500"))
+AWAY_SECONDS = 60.0 if MESSAGES >= 10_000 else 3.0
 CONVERSATIONS = 50
 BATCH = 100
 FAILING_SHARE = 0.3

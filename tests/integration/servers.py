@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import random
 import secrets
 import shutil
@@ -21,7 +23,7 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine
 
-from infra.local.postgres import DATABASE, OWNER, choose_account, initialize, server_command
+from infra.local.postgres import DATABASE, OWNER, Account, choose_account, initialize, server_command
 from ingest_api.database import engine_url
 from ingest_api.migrate import migrate
 from ingest_api.settings import DatabaseSettings, MigrationSettings
@@ -79,21 +81,32 @@ def start_redis() -> Iterator[Server]:
 @contextmanager
 def start_postgres() -> Iterator[Server]:
     """A PostgreSQL with all migrations. `password` is that of every role."""
-    port, password = free_port(), secrets.token_hex(8)
-    state_dir = Path(tempfile.mkdtemp(prefix="chat4all-postgres-"))
-    state_dir.chmod(0o755)
+    state_dir = _state_dir()
+    account = choose_account(state_dir)
+    template, password = _migrated()
+    try:
+        subprocess.run(["cp", "--archive", "--reflink=auto", template, state_dir], check=True)
+        with _running_postgres(account, state_dir / "postgres" / "data", password) as server:
+            yield server
+    finally:
+        shutil.rmtree(state_dir)
+
+
+@functools.cache
+def _migrated() -> tuple[Path, str]:
+    """A folder of a stopped PostgreSQL with all migrations, made once for all that start as copies of it, and the
+    password of its roles."""
+    state_dir, password = _state_dir(), secrets.token_hex(8)
+    atexit.register(shutil.rmtree, state_dir)
     account = choose_account(state_dir)
     data_dir = state_dir / "postgres" / "data"
-    command = server_command(account, root=ROOT, data_dir=data_dir, port=port)
-    server = Server(command, port, password, _is_postgres_up)
-    try:
-        initialize(account, data_dir, owner_password=password)
-        server.start()
-        same = SecretStr(password)
+    initialize(account, data_dir, owner_password=password)
+    same = SecretStr(password)
+    with _running_postgres(account, data_dir, password) as server:
         migrate(
             MigrationSettings(
                 database_host="127.0.0.1",
-                database_port=port,
+                database_port=server.port,
                 database_name=DATABASE,
                 database_user=OWNER,
                 database_password=same,
@@ -105,12 +118,27 @@ def start_postgres() -> Iterator[Server]:
                 channels_password=same,
             )
         )
+    return data_dir.parent, password
+
+
+def _state_dir() -> Path:
+    state_dir = Path(tempfile.mkdtemp(prefix="chat4all-postgres-"))
+    state_dir.chmod(0o755)
+    return state_dir
+
+
+@contextmanager
+def _running_postgres(account: Account, data_dir: Path, password: str) -> Iterator[Server]:
+    port = free_port()
+    command = server_command(account, root=ROOT, data_dir=data_dir, port=port)
+    server = Server(command, port, password, _is_postgres_up)
+    try:
+        server.start()
         yield server
     finally:
         if server.process is not None:
             server.process.send_signal(signal.SIGINT)  # its fast shutdown: it does not wait for clients
             server.process.wait()
-        shutil.rmtree(state_dir)
 
 
 def login(server: Server, role: str = OWNER) -> dict[str, Any]:
