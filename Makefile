@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.requirements
 LOAD := .venv-load
 LOAD_STAMP := $(LOAD)/.requirements
+# Tests that share one whole system; the others start the servers that they need, two files of them at a time.
+ON_THE_SYSTEM := tests/contract tests/e2e tests/faults
 
 .PHONY: help up down reset status logs test check bench bench-quick tls-scan dashboards load demo faults lock format install
 
@@ -44,7 +46,8 @@ demo: install ## two users chat through the running system; prints seqs and time
 	@$(BIN)/python -m infra.local.demo
 
 test: install ## run the tests (long proofs: make faults), on a system of their own beside a running one
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests $(addprefix --ignore=,$(ON_THE_SYSTEM))
+	@$(BIN)/python -m pytest $(ON_THE_SYSTEM)
 
 check: install ## what CI runs besides the tests: format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -141,11 +141,12 @@ def _reset(stack: Stack, *, is_sure: bool) -> int:
 
 def _status(stack: Stack) -> int:
     rows = stack.statuses()
-    _say(f"{'PROGRAM':<12} {'STATE':<9} {'PID':>8} {'UPTIME':>9} {'PORT':>6}  HEALTHY")
+    width = max(len(row.name) for row in rows)
+    _say(f"{'PROGRAM':<{width}} {'STATE':<9} {'PID':>8} {'UPTIME':>9} {'PORT':>6}  HEALTHY")
     for row in rows:
         uptime = "-" if row.uptime_seconds is None else _duration(row.uptime_seconds)
         healthy = "yes" if row.is_healthy else "no"
-        _say(f"{row.name:<12} {row.state:<9} {row.process_id or '-':>8} {uptime:>9} {row.port:>6}  {healthy}")
+        _say(f"{row.name:<{width}} {row.state:<9} {row.process_id or '-':>8} {uptime:>9} {row.port:>6}  {healthy}")
     return 0 if all(row.is_healthy for row in rows) else 1
 
 

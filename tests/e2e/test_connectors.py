@@ -265,6 +265,7 @@ def test_no_secret_is_in_any_output_log_or_answer(stack: Stack, rest: httpx.Clie
     assert "${env:CHAT4ALL_CDC_DATABASE_PASSWORD}" in told["/config"]
 
 
+@pytest.mark.long
 def test_a_connect_that_is_away_is_waited_for(stack: Stack) -> None:
     stack.stop_program("connect")
     with ThreadPoolExecutor(1) as pool:

@@ -22,7 +22,7 @@ from infra.local.stack import Stack
 from schemas.channels import CHANNELS
 from tests.chat_client import ChatClient, User
 
-EXAMPLES = int(os.environ.get("CHAT4ALL_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("CHAT4ALL_EXAMPLES", "12"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 

@@ -36,10 +36,10 @@ SERVED_AGAIN_SECONDS = 9.0 if IS_WHOLE else 30.0
 """After a kill. The short selection runs beside whatever else a machine does, so it is no measurement."""
 PATIENT = {"CHAT4ALL_DEAD_LETTER_LIMIT": "1000000", "CHAT4ALL_PARK_SECONDS": "3"}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
-@pytest.mark.parametrize("comes_back", [pytest.param("at once", marks=pytest.mark.long), "later"])
+@pytest.mark.parametrize("comes_back", ["at once", "later"])
 async def test_workers_killed_at_random_moments_lose_and_double_nothing(
     stack: Stack, workers: Workers, comes_back: str
 ) -> None:
@@ -65,7 +65,6 @@ async def test_workers_killed_at_random_moments_lose_and_double_nothing(
     assert max(longest) < SERVED_AGAIN_SECONDS
 
 
-@pytest.mark.long
 async def test_a_paused_worker_that_wakes_after_its_partitions_moved_changes_nothing(
     stack: Stack, workers: Workers
 ) -> None:
@@ -87,7 +86,6 @@ async def test_a_paused_worker_that_wakes_after_its_partitions_moved_changes_not
     assert worst(load) < SERVED_AGAIN_SECONDS
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("is_static", [True, False])
 async def test_workers_come_and_go_under_load(stack: Stack, workers: Workers, is_static: bool) -> None:
     """1 -> 3 -> 1."""
@@ -156,7 +154,6 @@ async def read_dead_letters(stack: Stack, since_ms: int) -> list[tuple[bytes, by
     return [(h["deadLetterPartition"], h["deadLetterOffset"], h["deadLetterReason"].decode()) for h in found]
 
 
-@pytest.mark.long
 async def test_unreadable_records_and_damaged_tables_hold_nobody_up(stack: Stack, workers: Workers) -> None:
     """One record in a hundred is poison, and two conversations' tables are overwritten."""
     seconds = 60 if IS_WHOLE else 8
@@ -187,7 +184,6 @@ async def test_unreadable_records_and_damaged_tables_hold_nobody_up(stack: Stack
         assert p99 < 1000
 
 
-@pytest.mark.long
 async def test_an_app_that_reaches_its_limit_of_dead_letters_stops_and_stays_stopped(
     stack: Stack, workers: Workers
 ) -> None:

@@ -12,13 +12,15 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from infra.local.stack import Stack
 from tests.chat_client import ChatClient, User
 from tests.e2e.test_channels import set_webhook
 from tests.receivers import Post, receive_webhooks
 
-MESSAGES = int(os.environ.get("CHAT4ALL_WEBHOOK_MESSAGES", "500"))
-AWAY_SECONDS = 60.0 if MESSAGES >= 10_000 else 3.0
+MESSAGES = int(os.environ.get("CHAT4ALL_WEBHOOK_MESSAGES", "1000"))
+AWAY_SECONDS = 60.0 if MESSAGES >= 10_000 else 6.0
 CONVERSATIONS = 50
 BATCH = 100
 FAILING_SHARE = 0.3
@@ -55,6 +57,7 @@ def numbers_by_conversation(messages: list[dict[str, Any]]) -> dict[str, list[in
     return found
 
 
+@pytest.mark.long
 async def test_a_bad_target_gets_everything_in_order_and_a_good_one_notices_nothing(
     stack: Stack, client: ChatClient
 ) -> None:

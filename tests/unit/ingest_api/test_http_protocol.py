@@ -1,4 +1,4 @@
-"""The door of a connection: what it takes for a whole command. (What it does: tests/integration/test_crowd.py.)"""
+"""The door of a connection: what it takes for a whole command. (What it does: tests/e2e/test_crowd.py.)"""
 
 from __future__ import annotations
 

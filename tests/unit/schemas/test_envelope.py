@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,7 @@ from schemas.ids import MalformedKey, conversation_id_of_key, conversation_key
 from schemas.passages import Passage
 from schemas.redis_keys import LiveFrame, decode_live_frame, encode_live_frame
 
-CONVERSATION_ID, EVENT_ID = str(uuid4()), str(uuid4())
+CONVERSATION_ID, EVENT_ID = "0c8f1d3e-93a1-4b0e-8f0e-1f5d3c6a7b21", "6f1c1f0a-2d55-4c39-9a55-64a1d7c5e0f2"
 
 
 def headers(**changes: bytes | None) -> list[tuple[str, bytes | None]]:
