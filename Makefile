@@ -55,7 +55,7 @@ check: install ## what CI runs besides the tests: format, lint, types, import co
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about half an hour)
+faults: install ## kill every process, and timeline workers in all ways, under load, three rounds (about 40 minutes)
 	@CHAT4ALL_FAULT_ROUNDS=3 CHAT4ALL_BACK_SECONDS=15 CHAT4ALL_RESUME_CLIENTS=200 CHAT4ALL_RESUME_SECONDS=60 \
 	  CHAT4ALL_WEBHOOK_MESSAGES=10000 CHAT4ALL_KILL_SECONDS=15 \
 	  $(BIN)/python -m pytest -m "long or not long" -rP tests/faults \

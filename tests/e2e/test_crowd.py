@@ -32,9 +32,16 @@ class Wire:
     async def ask(self, *parts: bytes) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to what the parts, sent one after the other, say."""
         for part in parts:
-            self._writer.write(part)
-            await self._writer.drain()
-            await asyncio.sleep(0)
+            await self.say(part)
+        return await self.read_answer()
+
+    async def say(self, part: bytes) -> None:
+        self._writer.write(part)
+        await self._writer.drain()
+        await asyncio.sleep(0)
+
+    async def read_answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         status, *lines = head.decode().rstrip().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
@@ -82,6 +89,27 @@ async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient
     assert "ingest_api_commands_held 0.0" in metrics
     assert "ingest_api_commands_served 0.0" in metrics
     assert f"ingest_api_commands_refused_total {statuses[503]}.0" in metrics
+
+
+async def test_who_says_more_while_it_is_held_gets_every_answer(stack: Stack, client: ChatClient) -> None:
+    alice = await client.register("alice")
+    conversation_id = await client.create_conversation(alice)
+    head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
+    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+    async with api_process(stack, CHAT4ALL_COMMANDS_SERVED="1", CHAT4ALL_COMMAND_PATIENCE_SECONDS="0.5") as api:
+        wires = [await Wire.open(api) for _ in range(CONNECTIONS)]
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(wire.say(head + BODY) for wire in wires))
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            answers = [await wire.read_answer() for wire in wires for _ in range(ROUNDS)]
+        for wire in wires:
+            await wire.close()
+    statuses = Counter(status for status, _, _ in answers)
+    assert set(statuses) <= {201, 503}
+    seqs = [json.loads(answer)["seq"] for status, _, answer in answers if status == 201]
+    assert sorted(seqs) == list(range(2, len(seqs) + 2))
+    assert seqs, "none was accepted"
 
 
 async def test_who_is_held_when_the_process_ends_is_told_so(stack: Stack, client: ChatClient) -> None:
