@@ -90,10 +90,11 @@ async def test_a_cursor_that_was_kept_goes_on_where_it_was(stack: Stack) -> None
 async def test_a_gap_is_filled_unless_it_is_asked_for(stack: Stack) -> None:
     async with registered(stack) as alice:
         conversation_id = await alice.create_conversation()
-        await alice.send(conversation_id, "one")
         async with alice.live(cursor="says nothing", fills_gaps=False) as events:
             assert await anext(events) == Gap(None, None, "unknown_cursor")
         async with alice.live() as events:
+            await alice.send(conversation_id, "one")
+            assert await messages_of(events, 1) == ["one"]
             events._resume_from = "says nothing"
             await asyncio.to_thread(stack.stop_program, "delivery")
             await alice.send(conversation_id, "two")
