@@ -42,9 +42,9 @@ async def test_a_system_that_carries_nothing_and_one_that_carries_all_end_the_se
 
 def test_a_rate_is_carried_if_all_was_accepted_soon_received_and_nothing_piled_up() -> None:
     assert step(1000).is_carried
-    assert step(1000, p99_ms=50.0, lag_growth=250).is_carried
+    assert step(1000, p99_ms=50.0, lag_growth=1500).is_carried
     assert not step(1000, p99_ms=50.1).is_carried
-    assert not step(1000, lag_growth=251).is_carried
+    assert not step(1000, lag_growth=1501).is_carried
     assert not step(1000, accepted_share=0.999).is_carried
 
 
