@@ -31,11 +31,6 @@ class SecondWorker:
     port: int
     process: subprocess.Popen[bytes]
 
-    @property
-    def worker_id(self) -> str:
-        """How Connect names it."""
-        return f"{HOST}:{self.port}"
-
 
 @contextmanager
 def second_worker(stack: Stack) -> Iterator[SecondWorker]:

@@ -52,11 +52,16 @@ class Wire:
         await self._writer.wait_closed()
 
 
-async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient) -> None:
+async def make_head(client: ChatClient) -> bytes:
+    """What comes before the body of a message to a new conversation."""
     alice = await client.register("alice")
     conversation_id = await client.create_conversation(alice)
     head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
-    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+    return head + f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+
+
+async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient) -> None:
+    head = await make_head(client)
     seqs: list[int] = []
     statuses: Counter[int] = Counter()
 
@@ -92,10 +97,7 @@ async def test_in_a_crowd_everybody_is_answered(stack: Stack, client: ChatClient
 
 
 async def test_who_says_more_while_it_is_held_gets_every_answer(stack: Stack, client: ChatClient) -> None:
-    alice = await client.register("alice")
-    conversation_id = await client.create_conversation(alice)
-    head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
-    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+    head = await make_head(client)
     async with api_process(stack, CHAT4ALL_COMMANDS_SERVED="1", CHAT4ALL_COMMAND_PATIENCE_SECONDS="0.5") as api:
         wires = [await Wire.open(api) for _ in range(CONNECTIONS)]
         for _ in range(ROUNDS):
@@ -113,10 +115,7 @@ async def test_who_says_more_while_it_is_held_gets_every_answer(stack: Stack, cl
 
 
 async def test_who_is_held_when_the_process_ends_is_told_so(stack: Stack, client: ChatClient) -> None:
-    alice = await client.register("alice")
-    conversation_id = await client.create_conversation(alice)
-    head = request_head(f"/v1/conversations/{conversation_id}/messages", alice.token)
-    head += f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+    head = await make_head(client)
     async with api_process(stack, CHAT4ALL_COMMANDS_SERVED="1", CHAT4ALL_COMMAND_PATIENCE_SECONDS="30") as api:
         wires = [await Wire.open(api) for _ in range(CONNECTIONS)]
         asking = [asyncio.create_task(wire.ask(head + BODY)) for wire in wires]

@@ -174,7 +174,8 @@ def test_a_request_within_a_request_over_http2_never_reaches_a_program(
 
     for method, target, received in world.seen():
         assert (method, target) == ("POST", "/v1/users")
-        assert received in (body, b"")  # whole, or nothing of it: Caddy may see that it is too long after the head
+        # Where the length says 0, Caddy may see that there is more only after it has passed on the head.
+        assert received == body or (received == b"" and (b"content-length", b"0") in headers)
     assert world.api.unread == world.delivery.unread == []
     assert "evil.test" not in str([seen.headers for seen in world.api.requests])
     assert get(world, "/v1/conversations").text == "delivery /v1/conversations"
