@@ -3,7 +3,7 @@ what to scale first.
 
 A rate is carried when everything was accepted, 99 of 100 messages were received within 50 ms of their intended start,
 and what waits for the stream apps did not grow. The search doubles the rate until one is not carried, then halves the
-distance between the two.
+distance between the two. A rate has two tries, for a machine that stands still for a moment makes any rate fail.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.chat_client import ChatClient, User
 P99_MILLISECONDS = 50.0
 GROWTH_SECONDS = 1.5
 """What waits may grow by so much of the rate: lag is counted from what was committed, and that is done every second."""
+TRIES = 2
 RESOLUTION = 0.1
 """The search ends when the highest carried rate and the lowest that is not are so close together."""
 HIGHEST = 65_536.0
@@ -66,10 +67,11 @@ async def find_highest(measure: Callable[[float], Awaitable[Step]], *, first: fl
     carried, failed = 0.0, float("inf")
     rate = first
     while carried == 0 or failed > carried * (1 + RESOLUTION):
-        step = await measure(rate)
-        steps.append(step)
-        if step.is_carried:
-            carried = rate
+        for _ in range(TRIES):
+            steps.append(await measure(rate))
+            if steps[-1].is_carried:
+                carried = rate
+                break
         else:
             failed = rate
         if failed == float("inf"):
@@ -147,7 +149,7 @@ class Load:
             before = await read_lags(self._stack)
             cpu = CpuUse.of(self._stack)
             generator = await run_open_loop(rate / batch, posts * batch / rate, send)
-            percent = cpu.percent_since()
+            percent = await cpu.percent_since()
             after = await read_lags(self._stack)
             async with asyncio.timeout(ARRIVAL_SECONDS):
                 while not accepted <= seen.numbers:

@@ -71,7 +71,7 @@ async def run_at_rate(
             await asyncio.wait_for(arrivals.ready.wait(), 10)
             cpu = CpuUse.of(stack)
             generator = await run_open_loop(rate, seconds, send)
-            cpu_percent = cpu.percent_since()
+            cpu_percent = await cpu.percent_since()
             async with asyncio.timeout(ARRIVAL_SECONDS):
                 while not accepted <= arrivals.seen and not receiving.done():
                     await asyncio.sleep(0.02)

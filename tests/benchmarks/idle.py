@@ -19,7 +19,7 @@ async def measure(stack: Stack, *, seconds: float) -> dict[str, Any]:
     await asyncio.sleep(3)
     cpu = CpuUse.of(stack)
     await asyncio.sleep(seconds)
-    percent = cpu.percent_since()
+    percent = await cpu.percent_since()
     return {
         "cpu_percent": percent,
         "cdc_leg_percent": round(sum(percent[program] for program in CDC_PROGRAMS), 1),

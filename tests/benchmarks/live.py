@@ -172,7 +172,7 @@ async def measure_crowd(
         bytes_per_client = await measure_memory(stack, idle, quiet)
         idle_cpu = CpuUse.of(stack)
         await asyncio.sleep(5)
-        idle_percent = idle_cpu.percent_since()["delivery"]
+        idle_percent = (await idle_cpu.percent_since())["delivery"]
         await watching.open(watched)
         await pool.open(32)
         heads = [request_head(f"/v1/conversations/{each}/messages", user.token) for user, each in watched]
@@ -187,7 +187,7 @@ async def measure_crowd(
         listening = asyncio.create_task(note_published(stack, published))
         cpu = CpuUse.of(stack)
         generator = await run_open_loop(RATE, seconds, send)
-        cpu_percent = cpu.percent_since()
+        cpu_percent = await cpu.percent_since()
         listening.cancel()
         async with asyncio.timeout(30):
             while received.count < accepted.count:
@@ -260,7 +260,7 @@ async def measure_fan_out(stack: Stack, client: ChatClient, user: User) -> dict[
         async with asyncio.timeout(120):
             while count < messages * WATCHERS:
                 await asyncio.sleep(0.05)
-        cpu_percent = cpu.percent_since()["delivery"]
+        cpu_percent = (await cpu.percent_since())["delivery"]
     finally:
         crowd.close()
     assert count == messages * WATCHERS, "each event is told once"

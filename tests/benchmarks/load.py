@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection: one request at a time."""
 
     def __init__(self) -> None:
+        self.is_lost = False
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
                 answer.set_result((status, body))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or ConnectionError("the server closed the connection"))
 
@@ -66,32 +68,37 @@ class Connection(asyncio.Protocol):
 
 @dataclass
 class ConnectionPool:
-    """Keep-alive connections to one port of this machine."""
+    """Keep-alive connections to one port of this machine. The one used last is used first, and one that the server has
+    closed meanwhile, for nothing came, is opened again."""
 
     port: int
     free: deque[Connection] = field(default_factory=deque)
     _waiters: deque[asyncio.Future[Connection]] = field(default_factory=deque)
 
     async def open(self, count: int) -> None:
-        loop = asyncio.get_running_loop()
         for _ in range(count):
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", self.port)
-            self.free.append(connection)
+            self.free.append(await self._connect())
 
     async def post(self, head: bytes, body: bytes) -> tuple[int, bytes]:
         if self.free:
-            connection = self.free.popleft()
+            connection = self.free.pop()
         else:
             waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             connection = await waiter
         try:
+            if connection.is_lost:
+                connection = await self._connect()
             return await connection.post(head, body)
         finally:
             if self._waiters:
                 self._waiters.popleft().set_result(connection)
             else:
                 self.free.append(connection)
+
+    async def _connect(self) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.port)
+        return connection
 
     def close(self) -> None:
         while self.free:
