@@ -3,7 +3,7 @@ docs/benchmarks.json, the figures of docs/benchmarks.md and their plots.
 
   python -m tests.benchmarks                        everything (`make bench`)
   python -m tests.benchmarks latency cdc            these parts; the others stay as they were
-  python -m tests.benchmarks gateway                submit -> received at 500/s, directly and through the gateway
+  python -m tests.benchmarks gateway                submit -> received, directly and through the gateway
   python -m tests.benchmarks --quick                a short run of most parts that writes nothing (`make bench-quick`)
   python -m tests.benchmarks capacity               the highest rate that is carried, and what to scale first
   python -m tests.benchmarks compare A.json B.json  what changed beyond noise; exit status 1 if something is worse
@@ -60,7 +60,7 @@ WARM_UP_RATE = 300.0
 RATES = (200, 500, 2000)
 READERS = ("timeline", "router", "channels", "delivery", "audit")
 ACKNOWLEDGED_RATE = 1000.0
-GATEWAY_RATE = 500.0
+GATEWAY_RATES = (200, 500)
 BACKLOG = 60_000
 
 
@@ -140,14 +140,14 @@ async def measure_drain(stack: Stack) -> dict[str, Any]:
     return {"backlog": BACKLOG, "records_per_second": rates[1:]}  # the first one warms up
 
 
-async def compare_ways(stack: Stack, *, rate: float, seconds: float) -> dict[str, Any]:
+async def compare_ways(stack: Stack, seconds: float) -> list[dict[str, Any]]:
     """The same load at the programs' own ports and through the gateway, twice each, in turn."""
-    runs: dict[str, list[dict[str, Any]]] = {"direct": [], "through_gateway": []}
-    for way in ("direct", "through_gateway", "through_gateway", "direct"):
-        await settle(stack)
-        run = await end_to_end.measure_latency(stack, rate=rate, seconds=seconds, via_gateway=way != "direct")
-        print(f"  {way}: {run['received_ms']}", flush=True)
-        runs[way].append(run)
+    runs: list[dict[str, Any]] = []
+    for rate in GATEWAY_RATES:
+        for via_gateway in (False, True, True, False):
+            await settle(stack)
+            run = await end_to_end.measure_latency(stack, rate=rate, seconds=seconds, via_gateway=via_gateway)
+            runs.append({"via_gateway": via_gateway, **run})
     return runs
 
 
@@ -186,6 +186,7 @@ WRITES_ALONE = (*READERS, "connect")
 PARTS: Mapping[str, Part] = {
     "idle": Part("the system while nothing is sent", "idle", lambda stack, s: idle.measure(stack, seconds=s)),
     "latency": Part("submit -> received", "latency", measure_latencies),
+    "gateway": Part("submit -> received, directly and through the gateway", "gateway", compare_ways),
     "memory": Part("memory", "memory", lambda stack, _: measure_memory(stack)),
     "cdc": Part(
         "insert -> Kafka (Debezium's defaults and ours)",
@@ -208,11 +209,6 @@ PARTS: Mapping[str, Part] = {
     ),
     "live": Part("live clients", "live", lambda stack, s: live.measure_live(stack, seconds=s)),
     "backfill": Part("backfill", "backfill", lambda stack, _: backfill.measure(stack), ("audit",)),  # it would help
-    "gateway": Part(
-        "submit -> received, directly and through the gateway",
-        "gateway",
-        lambda stack, s: compare_ways(stack, rate=GATEWAY_RATE, seconds=s),
-    ),
     "drain": Part("how fast a backlog reaches Kafka", "drain", lambda stack, _: measure_drain(stack), READERS),
     "outboxes": Part(
         "one, two and four outboxes",

@@ -13,6 +13,8 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import inf
+from statistics import linear_regression
 from typing import Any
 
 import psutil
@@ -64,7 +66,7 @@ class Step:
 async def find_highest(measure: Callable[[float], Awaitable[Step]], *, first: float) -> list[Step]:
     """All steps, in their order, beginning at the rate `first`, which is halved until it is carried."""
     steps: list[Step] = []
-    carried, failed = 0.0, float("inf")
+    carried, failed = 0.0, inf
     rate = first
     while carried == 0 or failed > carried * (1 + RESOLUTION):
         for _ in range(TRIES):
@@ -74,7 +76,7 @@ async def find_highest(measure: Callable[[float], Awaitable[Step]], *, first: fl
                 break
         else:
             failed = rate
-        if failed == float("inf"):
+        if failed == inf:
             if rate >= HIGHEST:
                 break
             rate *= 2
@@ -220,31 +222,53 @@ def describe(step: Step) -> dict[str, Any]:
     }
 
 
-def advise(cpu_percent: dict[str, float], rate: float, cores: int) -> list[str]:
-    """What to scale first, in sentences, from what each program took at the highest rate."""
-    total = sum(cpu_percent.values())
-    others = {name: percent for name, percent in cpu_percent.items() if name != "generator"}
-    single = {name: percent for name, percent in others.items() if name in SINGLE_CORE}
-    busiest = max(others, key=lambda name: others[name])
-    tightest = max(single, key=lambda name: single[name])
+@dataclass(frozen=True)
+class Growth:
+    """A straight line through what a program took at each rate: percent of one core while nothing comes, and percent
+    more per message/s."""
+
+    idle: float
+    per_message: float
+
+    @classmethod
+    def through(cls, rates: list[float], percents: list[float]) -> Growth:
+        """By least squares; of two different rates at least."""
+        slope, intercept = linear_regression(rates, percents)
+        return cls(intercept, slope)
+
+    def end(self, percent: float) -> float:
+        """The rate at which it takes so much."""
+        return (percent - self.idle) / self.per_message if self.per_message > 0 else inf
+
+
+def advise(steps: list[dict[str, Any]], best: dict[str, Any], cores: int) -> list[str]:
+    """What to scale first, in sentences, from what each program took at the rates that were tried; `best` is the
+    highest of these that was carried."""
+    total = sum(best["cpu_percent"].values())
     sentences = [
-        f"All programs together take {total:.0f} of {100 * cores} percent at {rate:g} messages/s, the generator"
-        f" {cpu_percent.get('generator', 0):.0f} of them."
+        f"All programs together take {total:.0f} of {100 * cores} percent at {best['rate_per_second']:g} messages/s,"
+        f" the generator {best['cpu_percent']['generator']:.0f} of them."
     ]
-    if total >= 85 * cores:
-        sentences.append(
-            f"The machine is what ends first: more cores, or {busiest}, which takes most"
-            f" ({others[busiest]:.0f} percent), on a machine of its own."
-        )
-    else:
-        sentences.append("The machine has time left: what waits for one another costs more here than what is computed.")
-    if single[tightest] > 0:
-        sentences.append(
-            f"Of the programs that use one core at most, {tightest} is nearest to its end: {single[tightest]:.0f}"
-            f" percent of it, so one process ends near {rate * 100 / single[tightest]:.0f} messages/s; run a second one"
-            " first."
-        )
-    return sentences
+    rates = [float(step["rate_per_second"]) for step in steps]
+    if len(set(rates)) == 1:
+        return sentences
+    growth = {
+        name: Growth.through(rates, [step["cpu_percent"].get(name, 0.0) for step in steps])
+        for name in best["cpu_percent"]
+    }
+    machine = Growth.through(rates, [sum(step["cpu_percent"].values()) for step in steps])
+    ends = {name: grown.end(100) for name, grown in growth.items() if name in SINGLE_CORE}
+    first = min(ends, key=lambda name: ends[name])
+    sentences.append(
+        f"From {min(rates):g} to {max(rates):g}/s they take {machine.per_message:.2f} percent of a core more per"
+        f" message/s; if that goes on, the cores are full near {machine.end(100 * cores):.0f}/s, and the first program"
+        f" that uses one core at most, {first}, near {ends[first]:.0f}/s."
+    )
+    if machine.end(100 * cores) > ends[first]:
+        return [*sentences, f"So a second process of {first} comes first."]
+    largest = sorted(growth, key=lambda name: -growth[name].per_message)[:3]
+    shares = ", ".join(f"{name} ({growth[name].per_message:.3f})" for name in largest)
+    return [*sentences, f"So cores come first, or machines of their own for what grows most: {shares}."]
 
 
 def render(results: dict[str, Any]) -> str:
@@ -277,6 +301,6 @@ def render(results: dict[str, Any]) -> str:
         sections += [
             f"{title}{size}: **{rate:g} messages/s**. Tried: {tried}.",
             "\n".join(lines),
-            "What to scale first: " + " ".join(advise(best["cpu_percent"], rate, results["cores"])),
+            "What to scale first: " + " ".join(advise(found["steps"], best, results["cores"])),
         ]
     return "\n\n".join(sections)

@@ -46,6 +46,8 @@ class Target:
 TARGETS = (
     Target("submit → received at 500/s, p50", 6, 4),
     Target("submit → received at 500/s, p99", 25, 12),
+    Target("through the gateway at 500/s, p50", 6),
+    Target("through the gateway at 500/s, p99", 25),
     Target("submit → received at 2000/s, p50", 35, 15),
     Target("submit → received at 2000/s, p99", 125, 60),
     Target("Debezium's defaults / ours, p50", 100, baseline="insert → Kafka, Debezium's defaults, p50"),
@@ -73,7 +75,7 @@ def read_figures(results: dict[str, Any]) -> dict[str, Figure]:
     """Name -> figure, of every part that the results have."""
     return {
         name: Figure(tuple(float(value) for value in values), unit, better)
-        for part in (_latency, _ways_to_kafka, _http, _log_writer, _stream_side, _standing_still, _live)
+        for part in (_latency, _gateway, _ways_to_kafka, _http, _log_writer, _stream_side, _standing_still, _live)
         for name, values, unit, better in part(results)
     }
 
@@ -89,6 +91,15 @@ def _latency(results: dict[str, Any]) -> Found:
             for name, key in (("submit → acknowledged", "acknowledged_ms"), ("submit → received", "received_ms")):
                 yield f"{name} at {rate:g}/s, {percentile}", [run[key][percentile] for run in same], "ms", "lower"
         yield f"CPU at {rate:g}/s", [round(sum(run["cpu_percent"].values()), 1) for run in same], "% of a core", "lower"
+
+
+def _gateway(results: dict[str, Any]) -> Found:
+    runs = [run for run in results.get("gateway", []) if run["via_gateway"]]
+    for rate in sorted({run["rate_per_second"] for run in runs}):
+        same = [run for run in runs if run["rate_per_second"] == rate]
+        for percentile in ("p50", "p99"):
+            found = [run["received_ms"][percentile] for run in same]
+            yield f"through the gateway at {rate:g}/s, {percentile}", found, "ms", "lower"
 
 
 def _ways_to_kafka(results: dict[str, Any]) -> Found:

@@ -76,6 +76,26 @@ def _render_latency(latency: Any) -> list[str]:
     return sections
 
 
+def _render_gateway(runs: Any) -> list[str]:
+    def both(of: list[dict[str, Any]], what: str) -> str:
+        return ", ".join(f"{run[what]['p50']} / {run[what]['p99']}" for run in of)
+
+    rows = [
+        (
+            f"{rate:g}/s",
+            "through the gateway" if via_gateway else "at the programs' ports",
+            both(of, "acknowledged_ms"),
+            both(of, "received_ms"),
+            ", ".join(f"{run['cpu_percent']['gateway']} %" for run in of),
+        )
+        for rate in sorted({run["rate_per_second"] for run in runs})
+        for via_gateway in (False, True)
+        for of in [[run for run in runs if (run["rate_per_second"], run["via_gateway"]) == (rate, via_gateway)]]
+    ]
+    header = ("rate", "way", "acknowledged p50 / p99 ms", "received p50 / p99 ms", "the gateway's CPU")
+    return ["**Through the gateway, each measured twice (A B B A)**\n\n" + table(header, rows)]
+
+
 def _render_insert_to_kafka(cdc: Any) -> list[str]:
     sections: list[str] = []
     rows: list[tuple[Any, ...]]
@@ -270,6 +290,7 @@ def _render_backfill(filled: Any) -> list[str]:
 
 _PARTS: dict[str, Callable[[Any], list[str]]] = {
     "latency": _render_latency,
+    "gateway": _render_gateway,
     "insert_to_kafka": _render_insert_to_kafka,
     "polled": _render_polled,
     "throughput": _render_throughput,

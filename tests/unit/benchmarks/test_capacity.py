@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -63,16 +64,28 @@ def test_a_rate_is_carried_if_all_was_accepted_soon_received_and_nothing_piled_u
     assert not step(1000, accepted_share=0.999).is_carried
 
 
-def test_a_full_machine_and_the_program_nearest_to_its_end_are_named() -> None:
-    sentences = advise({"connect": 60.0, "timeline": 50.0, "ingest-api": 40.0, "generator": 30.0}, 600.0, cores=2)
-    assert sentences == [
-        "All programs together take 180 of 200 percent at 600 messages/s, the generator 30 of them.",
-        "The machine is what ends first: more cores, or connect, which takes most (60 percent), on a machine of its"
-        " own.",
-        "Of the programs that use one core at most, timeline is nearest to its end: 50 percent of it, so one process"
-        " ends near 1200 messages/s; run a second one first.",
+def tried(rate: float, **cpu_percent: float) -> dict[str, Any]:
+    return describe(Step(rate, 1.0, 10.0, 0, {**cpu_percent, "generator": 10.0}))
+
+
+def test_cores_come_first_if_they_are_full_before_a_program_has_filled_its_own() -> None:
+    steps = [tried(100, timeline=20.0, postgres=30.0, kafka=10.0), tried(200, timeline=30.0, postgres=50.0, kafka=15.0)]
+    assert advise(steps, steps[1], cores=2) == [
+        "All programs together take 105 of 200 percent at 200 messages/s, the generator 10 of them.",
+        "From 100 to 200/s they take 0.35 percent of a core more per message/s; if that goes on, the cores are full"
+        " near 471/s, and the first program that uses one core at most, timeline, near 900/s.",
+        "So cores come first, or machines of their own for what grows most: postgres (0.200), timeline (0.100), kafka"
+        " (0.050).",
     ]
-    assert "has time left" in advise({"connect": 10.0, "timeline": 20.0, "generator": 5.0}, 600.0, cores=2)[1]
+
+
+def test_a_second_process_comes_first_if_one_core_is_full_before_all_are() -> None:
+    steps = [tried(100, timeline=20.0), tried(200, timeline=50.0)]
+    assert advise(steps, steps[0], cores=8)[-1] == "So a second process of timeline comes first."
+
+
+def test_from_one_rate_nothing_is_foretold() -> None:
+    assert len(advise([tried(100, timeline=20.0)] * 2, tried(100, timeline=20.0), cores=2)) == 1
 
 
 def test_the_page_has_the_highest_rate_and_what_a_message_costs_each_program() -> None:

@@ -65,6 +65,7 @@ def test_targets_name_figures_that_exist() -> None:
     ]
     whole = {
         "latency": latency,
+        "gateway": [{"via_gateway": True, **run} for run in latency],
         "insert_to_kafka": {"ours": one, "defaults": one},
         "polled": {"ours": one, "poller": one},
         "throughput": {
