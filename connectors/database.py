@@ -1,5 +1,5 @@
-"""Reads replication slots and heartbeats as a role that can do nothing else (chat_monitor), and holds the lock by which
-several `supervise` choose one."""
+"""Reads slots, heartbeats and the age of transaction ids as a role that can do nothing else (chat_monitor), and holds
+the lock by which several `supervise` choose one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ STATEMENT_SECONDS = 3
 SILENCE_SECONDS = 30
 """A session that has not asked for this long is ended by PostgreSQL, and with it the lock of a leader cut off."""
 
-READ_POSITION = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
+READ_COUNTERS = """
+    SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
+           (SELECT max(greatest(age(datfrozenxid), mxid_age(datminmxid)))::bigint FROM pg_database)
+"""
 READ_SLOTS = """
     SELECT slot_name, active, coalesce(wal_status, 'lost'),
            coalesce(pg_wal_lsn_diff(confirmed_flush_lsn, '0/0'), 0)::bigint,
@@ -73,8 +76,8 @@ class Database:
         self._holds_lock = False
 
     def read(self) -> DatabaseFacts:
-        """The slots and heartbeats now. Raises DatabaseUnreachable."""
-        position = self._ask(READ_POSITION)
+        """What there is now. Raises DatabaseUnreachable."""
+        ((position, transaction_id_age),) = self._ask(READ_COUNTERS)
         slots = [
             Slot(
                 name=name,
@@ -88,7 +91,8 @@ class Database:
             for name, active, wal_status, confirmed, lag, held, active_pid in self._ask(READ_SLOTS)
         ]
         return DatabaseFacts(
-            current_lsn=position[0][0],
+            current_lsn=position,
+            transaction_id_age=transaction_id_age,
             slots={slot.name: slot for slot in slots},
             heartbeat_ages={beat_id: max(age, 0.0) for beat_id, age in self._ask(READ_HEARTBEATS)},
         )

@@ -36,10 +36,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """The slots by name, the ages of the heartbeats (seconds, by the id of their row in cdc_heartbeat), and how far
-    the write-ahead log was written (bytes) when they were read."""
+    """The slots by name, the ages of the heartbeats (seconds, by the id of their row in cdc_heartbeat), how far the
+    write-ahead log was written (bytes) when they were read, and how many transactions ago the oldest transaction id
+    was given that is not frozen (PostgreSQL's manual, "Preventing Transaction ID Wraparound Failures")."""
 
     current_lsn: int
+    transaction_id_age: int
     slots: Mapping[str, Slot] = field(default_factory=dict)
     heartbeat_ages: Mapping[int, float] = field(default_factory=dict)
 

@@ -14,6 +14,11 @@ CATALOGUE = catalogue(
     gauge("supervise_is_leader", "1", "Whether this process is the one that acts."),
     gauge("supervise_connect_up", "1", "Whether Kafka Connect answers."),
     gauge("supervise_database_up", "1", "Whether slots and heartbeats could be read."),
+    gauge(
+        "supervise_transaction_id_age",
+        "transactions",
+        "Transactions since the oldest that VACUUM has not frozen; near 2.1 billion PostgreSQL takes no writes.",
+    ),
     gauge("supervise_last_look_timestamp_seconds", "seconds", "When the connectors were last looked at, since 1970."),
     gauge(
         "supervise_connector_running",

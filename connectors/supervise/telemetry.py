@@ -17,6 +17,7 @@ class SuperviseMetrics:
         self.is_leader = make.gauge("supervise_is_leader")
         self.connect_up = make.gauge("supervise_connect_up")
         self.database_up = make.gauge("supervise_database_up")
+        self.transaction_id_age = make.gauge("supervise_transaction_id_age")
         self.last_look = make.gauge("supervise_last_look_timestamp_seconds")
         self.connector_running = make.gauge("supervise_connector_running")
         self.different_settings = make.gauge("supervise_different_settings")

@@ -43,7 +43,7 @@ class Lookout(Protocol):
     """PostgreSQL as it is looked at: database.Database, or a double of it. Both raise DatabaseUnreachable."""
 
     def read(self) -> DatabaseFacts:
-        """The slots and heartbeats now."""
+        """What there is now."""
 
     def try_lead(self) -> bool:
         """Whether this process is the one that acts."""
@@ -118,6 +118,7 @@ class Watch:
             self._say_once("database", f"Nothing is done until PostgreSQL answers: {error}")
             return None, False
         self._metrics.database_up.set(1)
+        self._metrics.transaction_id_age.set(facts.transaction_id_age)
         self._metrics.is_leader.set(is_leader)
         self._say_once("database", None)
         self._say_once("leader", None if is_leader else "Another supervise acts; this one looks on.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.local.programs import STACK_MARK
+from infra.local.program import STACK_MARK
 
 PATIENCE_SECONDS = 10.0
 

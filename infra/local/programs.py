@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local import java, postgres, probes, watching
+from infra.local import java, postgres, probes
 from infra.local.config import StackConfig
 from infra.local.ports import HOST, Ports
-from infra.local.secrets import Secrets, write_private
+from infra.local.program import STACK_MARK, Program, Site, Step, mark
+from infra.local.secrets import write_private
+from infra.local.watchers import WATCHERS
 
 LIMITER_RIGHTS = "~ratelimit:* resetchannels -@all +evalsha +script|load +time +get +set +ping"
 """What the API's user may do in Redis: run its script on its own keys."""
@@ -30,54 +31,6 @@ GENEROUS_LIMITS = {
     "CHAT4ALL_LIMIT_USER_LOOKUPS": "10000/10s",
 }
 """On a developer's machine one user of one address makes all the load there is: demos, tests, benchmarks."""
-
-STACK_MARK = "CHAT4ALL_STACK"
-"""Variable that every process of a stack carries: the stack's state folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What commands are made from: one stack, its passwords, and what was found on this machine for it."""
-
-    config: StackConfig
-    secrets: Secrets
-    account: postgres.Account
-    java: str
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A process that supervisord keeps. `port` names its field of Ports; `needs` names programs and steps; `package` is
-    the Debian package that it comes from, where that is installed for it alone. One that `only_watches` is started when
-    everything else is up, and what is wrong with it stops nothing."""
-
-    name: str
-    port: str
-    command: Callable[[Site], list[str]]
-    environment: Callable[[Site], dict[str, str]]
-    is_ready: Callable[[Site], bool]
-    needs: tuple[str, ...] = ()
-    more_ports: tuple[str, ...] = ()
-    prepare: Callable[[Site], None] | None = None
-    start_seconds: float = 60.0
-    stop_signal: str = "TERM"
-    stop_seconds: int = 15
-    stops_as_group: bool = True
-    package: str | None = None
-    only_watches: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A command that runs to its end between programs, and may be repeated. `inputs` are the files, relative to the
-    root, whose change makes a repetition worthwhile."""
-
-    name: str
-    command: Callable[[Site], list[str]]
-    environment: Callable[[Site], dict[str, str]]
-    needs: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    timeout_seconds: float = 90.0
 
 
 def _python(*arguments: str) -> list[str]:
@@ -123,10 +76,6 @@ def _reader(site: Site) -> dict[str, str]:
 
 def _metrics(port: int) -> dict[str, str]:
     return {"CHAT4ALL_METRICS_HOST": HOST, "CHAT4ALL_METRICS_PORT": str(port)}
-
-
-def _mark(site: Site) -> dict[str, str]:
-    return {STACK_MARK: str(site.config.state_dir)}
 
 
 # --- PostgreSQL ---
@@ -229,7 +178,7 @@ def _connect_command(site: Site) -> list[str]:
 
 def _connect_environment(site: Site) -> dict[str, str]:
     return {
-        **_mark(site),
+        **mark(site),
         "CHAT4ALL_KAFKA_BOOTSTRAP": f"{HOST}:{site.config.ports.kafka}",
         "CHAT4ALL_CONNECT_REST_HOST": HOST,
         "CHAT4ALL_CONNECT_REST_PORT": str(site.config.ports.connect),
@@ -342,7 +291,7 @@ def _gateway_environment(site: Site) -> dict[str, str]:
     ports = site.config.ports
     folder = str(site.config.state_dir / "gateway")
     return {
-        **_mark(site),
+        **mark(site),
         "CHAT4ALL_GATEWAY_HOST": HOST,
         "CHAT4ALL_GATEWAY_PORT": str(ports.gateway),
         "CHAT4ALL_INGEST_API_UPSTREAM": f"{HOST}:{ports.ingest_api}",
@@ -355,65 +304,13 @@ def _gateway_environment(site: Site) -> dict[str, str]:
 def _canary_environment(site: Site) -> dict[str, str]:
     ports = site.config.ports
     return {
-        **_mark(site),
+        **mark(site),
         "PYTHONUNBUFFERED": "1",
         "CHAT4ALL_CANARY_WRITES_URL": f"http://{HOST}:{ports.ingest_api}",
         "CHAT4ALL_CANARY_READS_URL": f"http://{HOST}:{ports.delivery}",
         "CHAT4ALL_CANARY_PASSWORD": site.secrets.canary_password,
         **_metrics(ports.canary_metrics),
     }
-
-
-# --- What watches ---
-
-
-def _watcher_environment(site: Site) -> dict[str, str]:
-    return {**_mark(site), "GOMAXPROCS": "1"}  # it shares two cores with what it watches
-
-
-def _prepare_prometheus(site: Site) -> None:
-    config = site.config
-    folder = config.state_dir / "prometheus"
-    watching.prepare_prometheus(config.root, folder, config.ports, listening_ports(), config.environ)
-
-
-def _prometheus_command(site: Site) -> list[str]:
-    folder = site.config.state_dir / "prometheus"
-    return [
-        "prometheus",
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--storage.tsdb.retention.time=15d",
-        "--storage.tsdb.retention.size=1GB",
-        f"--web.listen-address={HOST}:{site.config.ports.prometheus}",
-        "--log.level=warn",
-    ]
-
-
-def _prepare_alertmanager(site: Site) -> None:
-    config = site.config
-    watching.prepare_alertmanager(config.root, config.state_dir / "alertmanager", config.environ)
-
-
-def _alertmanager_command(site: Site) -> list[str]:
-    folder = site.config.state_dir / "alertmanager"
-    return [
-        "prometheus-alertmanager",
-        f"--config.file={folder / 'alertmanager.yml'}",
-        f"--storage.path={folder / 'data'}",
-        f"--web.listen-address={HOST}:{site.config.ports.alertmanager}",
-        "--cluster.listen-address=",  # there is one
-        "--log.level=warn",
-    ]
-
-
-def _blackbox_command(site: Site) -> list[str]:
-    return [
-        "prometheus-blackbox-exporter",
-        f"--config.file={site.config.root / 'infra' / 'blackbox' / 'blackbox.yml'}",
-        f"--web.listen-address={HOST}:{site.config.ports.blackbox_exporter}",
-        "--log.level=warn",
-    ]
 
 
 def _migrations_environment(site: Site) -> dict[str, str]:
@@ -439,74 +336,6 @@ def _supervise_environment(site: Site) -> dict[str, str]:
         **_database(site, "chat_monitor", site.secrets.database_monitor),
         **_metrics(site.config.ports.supervise_metrics),
     }
-
-
-# --- Exporters: what servers say of themselves, for Prometheus ---
-
-NODE_COLLECTORS = (
-    "cpu",
-    "diskstats",
-    "filefd",
-    "filesystem",
-    "loadavg",
-    "meminfo",
-    "netdev",
-    "pressure",
-    "stat",
-    "time",
-    "timex",
-    "vmstat",
-)
-
-
-def _exporter_environment(site: Site) -> dict[str, str]:
-    return {**_mark(site), "GOMAXPROCS": "1"}  # it shares the cores with what it tells of
-
-
-def _postgres_exporter_environment(site: Site) -> dict[str, str]:
-    return {
-        **_exporter_environment(site),
-        "DATA_SOURCE_URI": f"{HOST}:{site.config.ports.postgres}/{postgres.DATABASE}?sslmode=disable",
-        "DATA_SOURCE_USER": "chat_monitor",
-        "DATA_SOURCE_PASS": site.secrets.database_monitor,
-    }
-
-
-def _postgres_exporter_command(site: Site) -> list[str]:
-    return [
-        "prometheus-postgres-exporter",
-        f"--web.listen-address={HOST}:{site.config.ports.postgres_exporter}",
-        "--no-collector.bgwriter",  # it asks for columns that PostgreSQL 17 has moved
-        "--log.level=warn",
-    ]
-
-
-def _redis_exporter_environment(site: Site) -> dict[str, str]:
-    return {
-        **_exporter_environment(site),
-        "REDIS_ADDR": f"redis://{HOST}:{site.config.ports.redis}",
-        "REDIS_USER": "exporter",
-        "REDIS_PASSWORD": site.secrets.redis_exporter,
-    }
-
-
-def _redis_exporter_command(site: Site) -> list[str]:
-    return [
-        "prometheus-redis-exporter",
-        f"-web.listen-address={HOST}:{site.config.ports.redis_exporter}",
-        "-set-client-name=false",
-        "-config-command=-",  # CONFIG would tell it passwords
-    ]
-
-
-def _node_exporter_command(site: Site) -> list[str]:
-    return [
-        "prometheus-node-exporter",
-        f"--web.listen-address={HOST}:{site.config.ports.node_exporter}",
-        "--collector.disable-defaults",
-        *(f"--collector.{name}" for name in NODE_COLLECTORS),
-        "--log.level=error",
-    ]
 
 
 def _recover_environment(site: Site) -> dict[str, str]:
@@ -538,7 +367,7 @@ PROGRAMS = (
         port="postgres",
         prepare=_prepare_postgres,
         command=_postgres_command,
-        environment=_mark,
+        environment=mark,
         is_ready=_is_postgres_ready,
         stop_signal="INT",  # a fast shutdown: clients are disconnected (postgres(1))
         stop_seconds=30,
@@ -549,7 +378,7 @@ PROGRAMS = (
         port="redis",
         prepare=_prepare_redis,
         command=lambda site: ["redis-server", str(site.config.state_dir / "redis" / "redis.conf")],
-        environment=_mark,
+        environment=mark,
         is_ready=lambda site: probes.is_redis_ready(site.config.ports.redis, password=site.secrets.redis),
     ),
     Program(
@@ -558,7 +387,7 @@ PROGRAMS = (
         more_ports=("kafka_controller",),
         prepare=_prepare_kafka,
         command=_kafka_command,
-        environment=_mark,
+        environment=mark,
         is_ready=lambda site: probes.is_kafka_ready(site.config.ports.kafka),
         stop_seconds=30,
     ),
@@ -632,35 +461,6 @@ PROGRAMS = (
         is_ready=lambda site: probes.is_http_ready(site.config.ports.supervise_metrics, "/metrics"),
     ),
     Program(
-        name="postgres-exporter",
-        port="postgres_exporter",
-        needs=("migrations",),
-        package="prometheus-postgres-exporter",
-        only_watches=True,
-        command=_postgres_exporter_command,
-        environment=_postgres_exporter_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.postgres_exporter, "/metrics"),
-    ),
-    Program(
-        name="redis-exporter",
-        port="redis_exporter",
-        needs=("redis",),
-        package="prometheus-redis-exporter",
-        only_watches=True,
-        command=_redis_exporter_command,
-        environment=_redis_exporter_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.redis_exporter, "/health"),
-    ),
-    Program(
-        name="node-exporter",
-        port="node_exporter",
-        package="prometheus-node-exporter",
-        only_watches=True,
-        command=_node_exporter_command,
-        environment=_exporter_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.node_exporter, "/"),
-    ),
-    Program(
         name="audit",
         port="audit_metrics",
         needs=("migrations", "topics", "redis"),
@@ -675,35 +475,7 @@ PROGRAMS = (
         environment=_canary_environment,
         is_ready=lambda site: probes.is_http_ready(site.config.ports.canary_metrics, "/healthz"),
     ),
-    Program(
-        name="blackbox",
-        port="blackbox_exporter",
-        package="prometheus-blackbox-exporter",
-        only_watches=True,
-        command=_blackbox_command,
-        environment=_watcher_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.blackbox_exporter, "/-/healthy"),
-    ),
-    Program(
-        name="alertmanager",
-        port="alertmanager",
-        package="prometheus-alertmanager",
-        only_watches=True,
-        prepare=_prepare_alertmanager,
-        command=_alertmanager_command,
-        environment=_watcher_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.alertmanager, "/-/ready"),
-    ),
-    Program(
-        name="prometheus",
-        port="prometheus",
-        package="prometheus",
-        only_watches=True,
-        prepare=_prepare_prometheus,
-        command=_prometheus_command,
-        environment=_watcher_environment,
-        is_ready=lambda site: probes.is_http_ready(site.config.ports.prometheus, "/-/ready"),
-    ),
+    *WATCHERS,
 )
 
 STEPS = (
@@ -737,11 +509,6 @@ STEPS = (
         inputs=("connectors/configs",),
     ),
 )
-
-
-def listening_ports() -> set[str]:
-    """The fields of Ports that some program listens on."""
-    return {port for program in PROGRAMS for port in (program.port, *program.more_ports)}
 
 
 def inherited_environment(config: StackConfig) -> Mapping[str, str]:

@@ -21,7 +21,8 @@ from infra.local.config import STATE_VARIABLE, StackConfig, read_memory, write_m
 from infra.local.errors import StackError
 from infra.local.leftovers import end_processes
 from infra.local.ports import Ports, require_free
-from infra.local.programs import PROGRAMS, STEPS, TOOLS, Program, Site, Step, inherited_environment
+from infra.local.program import Program, Site, Step
+from infra.local.programs import PROGRAMS, STEPS, TOOLS, inherited_environment
 from infra.local.secrets import Secrets, ensure_secrets, write_private
 from infra.local.starting import Start, has_changed, log_file, tail_of
 from infra.local.supervisor import Command, ProcessInfo, Supervisor, render_config

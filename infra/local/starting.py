@@ -12,7 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.local.programs import Program, Site, Step, inherited_environment
+from infra.local.program import Program, Site, Step
+from infra.local.programs import inherited_environment
 from infra.local.supervisor import Supervisor
 
 POLL_SECONDS = 0.1

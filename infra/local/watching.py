@@ -6,7 +6,7 @@ installations is put beside them: where the programs listen, who is told, and fo
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,12 @@ JOBS: Mapping[str, str] = {
 """Field of Ports -> the `job` that what listens there is scraped as."""
 
 
-def prepare_prometheus(
-    root: Path, folder: Path, ports: Ports, listening: Collection[str], environ: Mapping[str, str]
-) -> None:
-    """Writes what Prometheus reads. `listening` names the ports that programs of the stack listen on. Targets in
-    `certificates` that others have put there stay. Raises StackError."""
+def prepare_prometheus(root: Path, folder: Path, ports: Ports, environ: Mapping[str, str]) -> None:
+    """Writes what Prometheus reads. Targets in `certificates` that others have put there stay. Raises StackError."""
     shortest = _for_seconds(environ)
     files = {
         "prometheus.yml": (root / "infra" / "prometheus" / "prometheus.yml").read_text("utf-8"),
-        "targets/programs.yml": _dump(program_targets(ports, listening)),
+        "targets/programs.yml": _dump(program_targets(ports)),
         "alertmanagers.yml": _dump([{"targets": [f"{HOST}:{ports.alertmanager}"]}]),
         "servers/programs.yml": _dump(server_targets(ports)),
         "certificates/configured.yml": _dump(certificate_targets(environ.get(CERTIFICATES_VARIABLE, ""), ports)),
@@ -75,13 +72,9 @@ def prepare_alertmanager(root: Path, folder: Path, environ: Mapping[str, str]) -
     write_private(folder / "alertmanager.yml", text)
 
 
-def program_targets(ports: Ports, listening: Collection[str]) -> list[dict[str, Any]]:
+def program_targets(ports: Ports) -> list[dict[str, Any]]:
     """One entry of Prometheus' file_sd per program that tells metrics."""
-    return [
-        {"targets": [f"{HOST}:{getattr(ports, name)}"], "labels": {"job": job}}
-        for name, job in JOBS.items()
-        if name in listening
-    ]
+    return [{"targets": [f"{HOST}:{getattr(ports, name)}"], "labels": {"job": job}} for name, job in JOBS.items()]
 
 
 def server_targets(ports: Ports) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ import yaml
 from infra.local import packages, watching
 from infra.local.errors import StackError
 from infra.local.ports import Ports
-from infra.local.programs import listening_ports
 from tests.alert_cases import ROOT, promtool_test, read_cases, read_rules
 
 ALERTMANAGER = ROOT / "infra" / "alertmanager"
@@ -34,7 +33,7 @@ def run(*command: str) -> str:
 
 
 def prepare(folder: Path, environ: Mapping[str, str] | None = None) -> None:
-    watching.prepare_prometheus(ROOT, folder / "prometheus", Ports(), listening_ports(), environ or {})
+    watching.prepare_prometheus(ROOT, folder / "prometheus", Ports(), environ or {})
     watching.prepare_alertmanager(ROOT, folder / "alertmanager", environ or {})
 
 

@@ -14,7 +14,8 @@ import yaml
 from infra.local.config import StackConfig
 from infra.local.ports import Ports, variable_of
 from infra.local.postgres import Account
-from infra.local.programs import PROGRAMS, STACK_MARK, STEPS, Program, Site, Step, listening_ports
+from infra.local.program import STACK_MARK, Program, Site, Step
+from infra.local.programs import PROGRAMS, STEPS
 from infra.local.secrets import Secrets
 from infra.local.watching import program_targets
 
@@ -228,7 +229,7 @@ def test_prometheus_scrapes_every_program_that_tells_metrics(services: dict[str,
     targets = yaml.safe_load((ROOT / "infra" / "prometheus" / "compose" / "programs.yml").read_text())
     jobs = {entry["labels"]["job"]: entry["targets"] for entry in targets}
 
-    expected = {entry["labels"]["job"] for entry in program_targets(Ports(), listening_ports())}
+    expected = {entry["labels"]["job"] for entry in program_targets(Ports())}
     assert set(jobs) == expected - {"connect"}
     for job, addresses in jobs.items():
         assert len(addresses) == 1

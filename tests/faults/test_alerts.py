@@ -25,14 +25,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from infra.local.ports import HOST
-from infra.local.programs import listening_ports
 from infra.local.stack import Stack
 from infra.local.watching import JOBS
 from schemas.ids import conversation_key
 from schemas.topics import CONVERSATION_EVENTS
 from tests.alert_cases import metrics_in, read_groups
 from tests.chat_client import ChatClient
-from tests.exporters import EXPORTED
+from tests.exporters import EXPORTED, OF_PROMETHEUS
 from tests.faults.test_slot_lag import TEXTS, room_for_wal
 
 SECONDS = 90.0
@@ -86,7 +85,7 @@ async def watching(stack: Stack) -> AsyncIterator[Watching]:
     nobody knows that it did."""
     async with httpx.AsyncClient(trust_env=False) as http:
         own = Watching(stack, http)
-        expected = {JOBS[port] for port in listening_ports() & set(JOBS)}
+        expected = set(JOBS.values())
         async with asyncio.timeout(SECONDS):
             while not expected <= {job for job, is_up in (await own.values("up")).items() if is_up}:
                 await asyncio.sleep(0.5)
@@ -240,19 +239,17 @@ async def test_prometheus_scrapes_everything_that_tells_metrics(stack: Stack, wa
 
 async def test_what_rules_ask_for_is_told(stack: Stack, watching: Watching) -> None:
     """By the exporters and by our programs, as Prometheus has seen them."""
-    jobs = {JOBS[port] for port in listening_ports() & set(JOBS)}
-    told = {job: await watching.told_metrics(job) for job in jobs}
+    told = {job: await watching.told_metrics(job) for job in JOBS.values()}
     asked = {metric for _, group in read_groups() for rule in group["rules"] for metric in metrics_in(rule["expr"])}
-    elsewhere = {name for job, names in EXPORTED.items() if job not in jobs for name in names}
-    known = set().union(*told.values()) | elsewhere | {"up", "scrape_duration_seconds"}
+    known = set().union(*told.values()) | OF_PROMETHEUS
 
     assert {
         metric
         for metric in asked
         if ":" not in metric and not {metric, metric.removesuffix("_total"), base_of(metric)} & known
     } == set()
-    for job in jobs & set(EXPORTED):
-        assert {name for name in EXPORTED[job] if not {name, name.removesuffix("_total")} & told[job]} == set(), job
+    for job, names in EXPORTED.items():
+        assert {name for name in names if not {name, name.removesuffix("_total")} & told[job]} == set(), job
 
 
 def base_of(metric: str) -> str:

@@ -53,6 +53,14 @@ def test_the_slot_and_the_heartbeat_are_read(postgres: Server, databases: tuple[
     assert 7 <= facts.heartbeat_ages[1] < 60
 
 
+def test_the_age_of_transaction_ids_counts_transactions(postgres: Server, databases: tuple[Database, Database]) -> None:
+    before = databases[0].read().transaction_id_age
+    with psycopg.connect(**login(postgres), autocommit=True) as owner:
+        for _ in range(20):
+            owner.execute("SELECT pg_current_xact_id()")
+    assert 20 <= databases[0].read().transaction_id_age - before < 200
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -18,7 +18,8 @@ from infra.local.config import StackConfig
 from infra.local.errors import StackError
 from infra.local.leftovers import find_processes
 from infra.local.ports import HOST
-from infra.local.programs import PROGRAMS, STACK_MARK, Program
+from infra.local.program import STACK_MARK, Program
+from infra.local.programs import PROGRAMS
 from infra.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -71,6 +71,13 @@ MACHINE = Board(
                     Unit.SECONDS,
                     (Query("max(pg_stat_activity_max_tx_duration)", "longest"),),
                 ),
+                Panel(
+                    "Transactions that are not frozen",
+                    "VACUUM keeps it near 200 million. Above a thousand million something holds it back; at 2.1"
+                    " thousand million PostgreSQL takes no writes.",
+                    Unit.COUNT,
+                    (Query("max(supervise_transaction_id_age)", "oldest"),),
+                ),
             ),
         ),
         Row(

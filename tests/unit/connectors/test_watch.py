@@ -89,7 +89,7 @@ def slot(confirmed: int = 100, *, wal_status: str = "reserved") -> Slot:
 
 
 def facts(slot_: Slot | None, current: int = 100) -> DatabaseFacts:
-    return DatabaseFacts(current, {slot_.name: slot_} if slot_ else {}, {1: 1.5})
+    return DatabaseFacts(current, 5, {slot_.name: slot_} if slot_ else {}, {1: 1.5})
 
 
 @pytest.fixture
@@ -216,6 +216,7 @@ def test_slot_and_heartbeat_are_measured(scene: Scene) -> None:
     scene.look()
     assert scene.metric("slot_held_bytes", connector="c") == 7
     assert scene.metric("heartbeat_age_seconds", connector="c") == 1.5
+    assert scene.metric("transaction_id_age") == 5
     assert scene.metric("connector_running", connector="c") == 1
 
 

@@ -13,7 +13,8 @@ import pytest
 from infra.local.config import StackConfig
 from infra.local.errors import StackError
 from infra.local.postgres import Account
-from infra.local.programs import PROGRAMS, STACK_MARK, TOOLS, Site
+from infra.local.program import STACK_MARK, Site
+from infra.local.programs import PROGRAMS, TOOLS
 from infra.local.secrets import Secrets
 from infra.local.supervisor import Command, Supervisor, render_config
 
