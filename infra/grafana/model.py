@@ -93,4 +93,4 @@ def rate(metric: str, legend: str, *, by: str = "", where: str = "") -> Query:
 
 def or_zero(query: Query) -> Query:
     """The same, and 0 as long as nothing was counted: a label's value appears with the first count."""
-    return Query(f"({query.expression}) or vector(0)", query.legend)
+    return Query(f"({query.expression}) or on() vector(0)", query.legend)

@@ -29,11 +29,12 @@ CHANNELS = Board(
                     "Targets that take long hold up themselves alone.",
                     Unit.SECONDS,
                     (
-                        Query(
-                            "(sum by (channel) (rate(channels_delivery_seconds_sum[$__rate_interval]))"
-                            " / sum by (channel) (rate(channels_delivery_seconds_count[$__rate_interval]) > 0))"
-                            " or vector(0)",
-                            "{{channel}}",
+                        or_zero(
+                            Query(
+                                "sum by (channel) (rate(channels_delivery_seconds_sum[$__rate_interval]))"
+                                " / sum by (channel) (rate(channels_delivery_seconds_count[$__rate_interval]) > 0)",
+                                "{{channel}}",
+                            )
                         ),
                     ),
                 ),
@@ -46,19 +47,19 @@ CHANNELS = Board(
                     "Targets with something to deliver",
                     "By channel. Rising for long: targets do not answer, or the app cannot keep up.",
                     Unit.COUNT,
-                    (Query("sum by (channel) (channels_targets) or vector(0)", "{{channel}}"),),
+                    (or_zero(Query("sum by (channel) (channels_targets)", "{{channel}}")),),
                 ),
                 Panel(
                     "Targets that are only probed",
                     "They failed, and are tried with growing pauses.",
                     Unit.COUNT,
-                    (Query("sum by (channel) (channels_open_circuits) or vector(0)", "{{channel}}"),),
+                    (or_zero(Query("sum by (channel) (channels_open_circuits)", "{{channel}}")),),
                 ),
                 Panel(
                     "Channels disabled in a day",
                     "They failed for days; their users are told.",
                     Unit.COUNT,
-                    (Query("sum by (channel) (increase(channels_disabled_total[1d])) or vector(0)", "{{channel}}"),),
+                    (or_zero(Query("sum by (channel) (increase(channels_disabled_total[1d]))", "{{channel}}")),),
                 ),
             ),
         ),
