@@ -71,10 +71,6 @@ def _blackbox_command(site: Site) -> list[str]:
     ]
 
 
-def _exporter_environment(site: Site) -> dict[str, str]:
-    return {**mark(site), "GOMAXPROCS": "1"}  # it shares the cores with what it tells of
-
-
 def _postgres_exporter_environment(site: Site) -> dict[str, str]:
     return {
         **_watcher_environment(site),

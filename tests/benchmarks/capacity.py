@@ -89,9 +89,10 @@ async def find_highest(measure: Callable[[float], Awaitable[Step]], *, first: fl
     return steps
 
 
-def highest_carried(steps: list[Step]) -> Step | None:
-    """The step with the highest rate among those that were carried."""
-    return max((step for step in steps if step.is_carried), key=lambda step: step.rate, default=None)
+def highest_carried(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The described step with the highest rate among those that were carried."""
+    carried = (step for step in steps if step["is_carried"])
+    return max(carried, key=lambda step: float(step["rate_per_second"]), default=None)
 
 
 @dataclass
@@ -284,11 +285,7 @@ def render(results: dict[str, Any]) -> str:
             f"{step['rate_per_second']:g}/s {step['p99_ms']:g} ms{'' if step['is_carried'] else ' ✗'}"
             for step in found["steps"]
         )
-        best = max(
-            (step for step in found["steps"] if step["is_carried"]),
-            key=lambda step: float(step["rate_per_second"]),
-            default=None,
-        )
+        best = highest_carried(found["steps"])
         if best is None:
             sections.append(f"{title}{size}: no rate was carried. Tried: {tried}.")
             continue
